@@ -1,0 +1,141 @@
+"""See how neural networks can be edited: the names a notebook uses, and nothing else.
+
+    import explorer as ex
+
+    m = ex.open_model("glyphs")
+    recipe = ex.Recipe(coefficients={"mnist": 0.4, "letters": 0.4})
+    ex.accuracy(m, recipe)
+
+Names are resolved on first use, so that ``import explorer`` itself costs nothing.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# torch's threads wait for each other by spinning, which on a shared machine doubles the time of a
+# forward (128 images on two busy cores: 378 ms against 199 ms). OpenMP reads this as torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_ROOM_OF = {
+    "catalog": "explorer.checkpoints.catalogue",
+    "read_checkpoint": "explorer.checkpoints.reading",
+    "open_model": "explorer.models.model",
+    "Model": "explorer.models.model",
+    "ZeroShotHead": "explorer.models.heads",
+    "Task": "explorer.tasks.task",
+    "Recipe": "explorer.recipe",
+    "COEFFICIENT_RANGE": "explorer.recipe",
+    "TaskVector": "explorer.editing.task_vector",
+    "Schedule": "explorer.editing.schedule",
+    "constant": "explorer.editing.schedule",
+    "lines": "explorer.editing.schedule",
+    "layer_of": "explorer.editing.schedule",
+    "merge": "explorer.editing.merging",
+    "merging_method": "explorer.editing.methods",
+    "merging_methods": "explorer.editing.methods",
+    "accuracy": "explorer.measures.accuracy",
+    "accuracy_run": "explorer.measures.accuracy",
+    "geometry": "explorer.measures.geometry",
+    "best_shared_coefficient": "explorer.measures.search",
+    "negation": "explorer.measures.search",
+    "negation_coefficient": "explorer.measures.search",
+    "Run": "explorer.compute.run",
+    "ExplorerError": "explorer.errors",
+    "CheckpointError": "explorer.errors",
+    "RecipeError": "explorer.errors",
+    "UnknownNameError": "explorer.errors",
+    "ModelError": "explorer.errors",
+    "VocabularyError": "explorer.errors",
+    "ImageError": "explorer.errors",
+    "HubError": "explorer.errors",
+    "NothingFeasibleError": "explorer.errors",
+    "RunCancelled": "explorer.errors",
+    "ArithmeticLens": "explorer.app.arithmetic",
+}
+
+__all__ = [
+    "COEFFICIENT_RANGE",
+    "ArithmeticLens",
+    "CheckpointError",
+    "ExplorerError",
+    "HubError",
+    "ImageError",
+    "Model",
+    "ModelError",
+    "NothingFeasibleError",
+    "Recipe",
+    "RecipeError",
+    "Run",
+    "RunCancelled",
+    "Schedule",
+    "Task",
+    "TaskVector",
+    "UnknownNameError",
+    "VocabularyError",
+    "ZeroShotHead",
+    "__version__",
+    "accuracy",
+    "accuracy_run",
+    "app",
+    "best_shared_coefficient",
+    "catalog",
+    "constant",
+    "geometry",
+    "layer_of",
+    "lines",
+    "merge",
+    "merging_method",
+    "merging_methods",
+    "negation",
+    "negation_coefficient",
+    "open_model",
+    "read_checkpoint",
+]
+
+if TYPE_CHECKING:
+    from explorer import app
+    from explorer.app.arithmetic import ArithmeticLens
+    from explorer.checkpoints.catalogue import catalog
+    from explorer.checkpoints.reading import read_checkpoint
+    from explorer.compute.run import Run
+    from explorer.editing.merging import merge
+    from explorer.editing.methods import merging_method, merging_methods
+    from explorer.editing.schedule import Schedule, constant, layer_of, lines
+    from explorer.editing.task_vector import TaskVector
+    from explorer.errors import (
+        CheckpointError,
+        ExplorerError,
+        HubError,
+        ImageError,
+        ModelError,
+        NothingFeasibleError,
+        RecipeError,
+        RunCancelled,
+        UnknownNameError,
+        VocabularyError,
+    )
+    from explorer.measures.accuracy import accuracy, accuracy_run
+    from explorer.measures.geometry import geometry
+    from explorer.measures.search import best_shared_coefficient, negation, negation_coefficient
+    from explorer.models.heads import ZeroShotHead
+    from explorer.models.model import Model, open_model
+    from explorer.recipe import COEFFICIENT_RANGE, Recipe
+    from explorer.tasks.task import Task
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":  # the room `explorer.app` is a callable module: ex.app() shows the whole app
+        return importlib.import_module("explorer.app")
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'explorer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(room), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

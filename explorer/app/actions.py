@@ -1,0 +1,136 @@
+"""What the browser asks for, done to the lens. A browser may send anything, so it is checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from explorer.app import presets, saving
+from explorer.errors import ExplorerError
+from explorer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from explorer.app.arithmetic import ArithmeticLens
+
+Message = Mapping[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Actions:
+    """One method for each component; each turns a message into one change of the lens's state."""
+
+    def __init__(self, lens: ArithmeticLens):
+        self._lens = lens
+
+    def mixer(self, message: Message) -> None:
+        """Sliders, switches, solo, focus; `task` is None for the slider of all tasks."""
+        state, task, done = self._lens.state, message.get("task"), bool(message.get("done", True))
+
+        def move(value: Any) -> None:
+            if task is None:
+                state.set_all(value, done)
+            else:
+                state.set_coefficient(task, value, done)
+
+        self._do(
+            message,
+            {
+                "set": lambda: move(message.get("value")),
+                "reset": lambda: move(0.0),
+                "toggle": lambda: state.switch(str(task), bool(message.get("on"))),
+                "solo": lambda: state.toggle_solo(str(task)),
+                "focus": lambda: state.look_at(str(task)),
+            },
+        )
+
+    def presets(self, message: Message) -> None:
+        """A recipe everybody wants first, by name."""
+        lens, now, name = self._lens, self._lens.recipe, message.get("name")
+        if name == "search" or (name == "addition" and lens.best is None):
+            lens.search()
+            return
+        scale = presets.USUAL_COEFFICIENT if lens.best is None else lens.best
+        made: dict[str, Callable[[], Recipe]] = {
+            "zero_shot": lambda: presets.zero_shot(now),
+            "addition": lambda: presets.addition(now, lens.model.tasks, scale),
+            "single": lambda: presets.single(now, message["task"]),
+            "forget": lambda: presets.forget(now, message["task"]),
+            "analogy": lambda: presets.analogy(
+                now, message["a"], message["b"], message["c"], scale
+            ),
+        }
+
+        def apply() -> None:
+            lens.state.replace(made[str(name)]())
+            if "task" in message:
+                lens.state.look_at(message["task"])
+
+        self._do(message, {"preset": apply})
+
+    def toolbar(self, message: Message) -> None:
+        """Undo, redo, load a recipe, save a file."""
+        lens, what = self._lens, message.get("what")
+        self._do(
+            message,
+            {
+                "undo": lens.state.undo,
+                "redo": lens.state.redo,
+                "load": lambda: lens.state.replace(_read_recipe(message)),
+                "save": lambda: lens.save(saving.kind(what)),
+            },
+        )
+
+    def gallery(self, message: Message) -> None:
+        """Which task's images, which page of them, all or only those whose label changed."""
+        state, shown = self._lens.state, self._lens.images_shown
+
+        def turn() -> None:
+            last = shown.pages - 1 if shown else 0
+            state.page = min(max(state.page + int(message["step"]), 0), last)
+
+        def changed_only() -> None:
+            state.changed_only = bool(message.get("on"))
+
+        self._do(
+            message,
+            {
+                "focus": lambda: state.look_at(str(message.get("task"))),
+                "page": turn,
+                "changed_only": changed_only,
+            },
+        )
+
+    def notices(self, message: Message) -> None:
+        """The status line is on screen; a sentence was read and dismissed."""
+        self._do(
+            message,
+            {
+                "ready": self._lens.drawing.screen.ready,
+                "dismiss": lambda: self._lens.dismiss(int(message["index"])),
+            },
+        )
+
+    def _do(self, message: Message, actions: Mapping[str, Callable[[], None]]) -> None:
+        """Do what was asked, or say in a sentence why not; then let the screen tell the truth."""
+        action = actions.get(message["kind"])
+        if action is None:
+            return
+        try:
+            action()
+        except ExplorerError as error:
+            self._lens.complain(str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("a message from the browser made no sense (%r)", error)
+        self._lens.drawing.outdated("recipe")
+
+
+def _read_recipe(message: Message) -> Recipe:
+    text, name = message.get("text"), str(message.get("name", "the file"))[:80]
+    if not isinstance(text, str):
+        raise ExplorerError(f"{name} is larger than 1 MB; a recipe file is a few lines of JSON.")
+    try:
+        return Recipe.from_json(text)
+    except ExplorerError as error:
+        raise ExplorerError(f"{name} cannot be used: {error}") from None

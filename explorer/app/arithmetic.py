@@ -1,0 +1,332 @@
+"""The task-arithmetic lens: drag coefficients of task vectors, watch accuracies and labels change.
+
+import explorer as ex
+m = ex.open_model("glyphs")
+ex.ArithmeticLens(m)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import panel as pn
+import xarray as xr
+
+from explorer.app import links, notebook, presets, saving
+from explorer.app.drawing import Drawing
+from explorer.app.gallery import Page, page_of
+from explorer.app.layout import Display, empty
+from explorer.app.measuring import Measuring, Picture
+from explorer.app.picture import predictions
+from explorer.app.state import LensState, Prompts
+from explorer.errors import ExplorerError
+from explorer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from explorer.app.runner import Runner
+    from explorer.app.widget import ArithmeticWidget
+    from explorer.models.model import Model
+
+SENTENCES_KEPT = 3
+
+_log = logging.getLogger(__name__)
+
+
+class ArithmeticLens(pn.viewable.Viewer):
+    """Sliders for the task vectors of a model, and live what they do to accuracies and labels.
+
+    Displays itself as the last line of a notebook cell; `page()` is the same as a page of its own,
+    `to_ipywidget()` the same for composing with ipywidgets. `lens.recipe` is what is on screen and
+    can be read and set from code; `lens.result` is what was measured for it.
+    """
+
+    def __init__(self, model: Model, recipe: Recipe | None = None, query: str = ""):
+        """model: an open model. recipe: where to start. query: a link's query part to restore.
+
+        Raises RecipeError or UnknownNameError if recipe does not fit model; what does not fit in
+        query becomes a sentence on screen.
+        """
+        notebook.prepare()
+        super().__init__()
+        self.model = model
+        self.titles = {task: model.task(task).title for task in model.all_tasks}
+        self.classes = {task: len(model.task(task).class_names) for task in model.all_tasks}
+        self.state = LensState(model.tasks, Recipe(base=model.name), model.control)
+        self.picture: Picture | None = None
+        self.before: dict[str, np.ndarray] = {}
+        self.images_shown: Page | None = None
+        self.busy = False
+        self.sentences: list[str] = []
+        self.best = model.best_shared_coefficient()
+        self.searched: xr.Dataset | None = None
+        self._search: Runner | None = None
+        self._images: tuple[str, np.ndarray, np.ndarray] | None = None
+        self.geometry: xr.Dataset | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        if recipe is not None:
+            self.state.replace(recipe)
+        self.measuring = Measuring(model, self._measured, self._failed, self._is_busy)
+        self.drawing = Drawing(self)
+        self._restore(query)
+        self._bind()
+
+    # What is on screen
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe on screen. Setting it is one undo step."""
+        return self.state.recipe
+
+    @recipe.setter
+    def recipe(self, recipe: Recipe) -> None:
+        self.state.replace(recipe)
+
+    @property
+    def result(self) -> xr.Dataset | None:
+        """What was measured for the recipe on screen, as by `ex.accuracy_run`; None if nothing."""
+        return None if self.picture is None or self.is_stale(self.picture) else self.picture.result
+
+    def is_stale(self, picture: Picture) -> bool:
+        """Whether picture belongs to another recipe or other prompts than those on screen."""
+        return picture.recipe != self.recipe or picture.prompts != self.state.prompts
+
+    def words(self, task: str) -> Prompts:
+        """Class names and templates of a task's head: edited, or the model's own."""
+        return self.state.prompts.get(task) or self.own_words(task)
+
+    def own_words(self, task: str) -> Prompts:
+        """The model's own class names and templates."""
+        own = self.model.task(task)
+        return Prompts(tuple(own.class_names), tuple(own.templates))
+
+    def complain(self, sentence: str) -> None:
+        """Put a sentence about what went wrong on screen. It is shown as text, never as HTML."""
+        kept = [s for s in self.sentences if s != sentence]
+        self.sentences = [*kept, sentence][-SENTENCES_KEPT:]
+        self.drawing.outdated("notices")
+
+    def dismiss(self, index: int) -> None:
+        """Take one sentence off the screen."""
+        self.sentences = [s for i, s in enumerate(self.sentences) if i != index]
+        self.drawing.outdated("notices")
+
+    # State -> measurement -> screen
+
+    def _bind(self) -> None:
+        self.state.param.watch(self._step_begins, ["step"])
+        watch = functools.partial(self.state.param.watch, precedence=1)  # after the step
+        outdated = self.drawing.outdated
+        watch(self._measure, ["recipe", "prompts"])
+        watch(lambda *_: outdated("recipe", "notices"), ["recipe", "off", "solo", "focus", "chart"])
+        watch(lambda *_: outdated("link"), ["recipe", "off", "focus", "chart", "prompts"])
+        watch(lambda *_: outdated("prompts"), ["focus", "prompts"])
+        watch(lambda *_: outdated("picture"), ["chart", "changed_only"])
+        watch(lambda *_: self._spawn(self._turn_page()), ["focus", "page"])
+        self.drawing.screen.draw_now()
+
+    def start(self) -> None:
+        """Begin to measure, as soon as there is an event loop. Every display calls this."""
+        if self.measuring.runner.generation == 0:
+            self._measure()
+        self.measuring.runner.resume()
+        if self.images_shown is None:
+            self._spawn(self._turn_page())
+
+    def _measure(self, *_: Any) -> None:
+        self.measuring.measure(self.recipe, self.state.prompts)
+        self.drawing.outdated("notices")
+
+    def _step_begins(self, *_: Any) -> None:
+        """A gesture begins: labels that flip from now on are compared with the present picture."""
+        if self.picture is not None:
+            self.before = predictions(self.picture.result)
+
+    def _measured(self, picture: Picture) -> None:
+        if self.is_stale(picture) and self.result is not None:
+            return  # never replace the right picture by an older one
+        self.picture = picture
+        self.drawing.outdated("picture", "notices")
+
+    def _is_busy(self, busy: bool) -> None:
+        self.busy = busy
+        self.drawing.outdated("notices")
+
+    def _failed(self, error: BaseException) -> None:
+        if not isinstance(error, ExplorerError):
+            _log.error("the lens met an unexpected error", exc_info=error)
+            error = ExplorerError(f"Something went wrong: {type(error).__name__}: {error}.")
+        self.complain(str(error))
+
+    async def _turn_page(self) -> None:
+        """Fetch the pictures of the focused task's page, off the event loop."""
+        wanted = task, number = self.state.focus, self.state.page
+        if self._images is None or self._images[0] != task:
+            images, labels, _ = await self.measuring.images(task)
+            self._images = (task, images, labels)  # one task's images at a time
+        page = await asyncio.to_thread(page_of, *self._images, number)
+        if wanted == (self.state.focus, self.state.page):
+            self.images_shown = page
+            self.drawing.outdated("page", "picture")
+
+    def change_prompts(self, task: str, prompts: Prompts | None) -> None:
+        """Use these words (None: the model's own) if it knows them; otherwise say which not."""
+        self._spawn(self._check_prompts(task, prompts))
+
+    async def _check_prompts(self, task: str, prompts: Prompts | None) -> None:
+        try:
+            if prompts is not None:
+                await self.measuring.check(task, prompts)
+            self.state.set_prompts(task, prompts)
+        except ExplorerError as error:
+            self.complain(str(error))
+
+    def measure_geometry(self) -> None:
+        """Measure cosines and norms of the model's task vectors, once."""
+        if self.geometry is None:
+            self._spawn(self._measure_geometry())
+
+    async def _measure_geometry(self) -> None:
+        self.geometry = await self.measuring.geometry()
+        self.drawing.outdated("geometry")
+
+    # Search
+
+    @property
+    def searching(self) -> bool:
+        """Whether a search for the best shared coefficient is under way."""
+        return self._search is not None and self._search.busy
+
+    def search(self) -> None:
+        """Search the best shared coefficient on validation images; a second call stops it."""
+        if self._search is not None and self.searching:
+            self._search.close()
+            return
+        for display in self.drawing.displays:
+            display.open_search()
+        draw = functools.partial(self.drawing.outdated, "search")
+        self._search = self.measuring.search(self._searched, self._failed, lambda _: draw())
+        draw()
+
+    def _searched(self, result: xr.Dataset, _progress: float) -> None:
+        self.searched = result
+        if result.attrs["complete"]:
+            self.best = float(result.attrs["best_coefficient"])
+            self.state.replace(presets.addition(self.recipe, self.model.tasks, self.best))
+        self.drawing.outdated("search")
+
+    # Links, code, files
+
+    def _restore(self, query: str) -> None:
+        wrong, asked = links.apply(links.read(query), self.state)
+        self.state.forget_history()
+        for sentence in wrong:
+            self.complain(sentence)
+        for task, prompts in asked.items():
+            self.change_prompts(task, prompts)
+
+    def to_python(self) -> str:
+        """The recipe on screen as Python that gives the same accuracies."""
+        return (
+            f"import explorer as ex\n\nm = ex.open_model({self.recipe.base!r})\n"
+            f"recipe = {self.recipe.to_python()}\nex.accuracy(m, recipe)\n"
+        )
+
+    def save(self, what: str) -> None:
+        """Hand what is on screen to the browser as a file; what as for `file`."""
+        self._spawn(self._save(what))
+
+    async def _save(self, what: str) -> None:
+        try:
+            data = await asyncio.to_thread(self.file, what)
+        except ExplorerError as error:
+            self.complain(str(error))
+            return
+        name, text = (
+            saving.file_name(self.recipe.base, what),
+            base64.b64encode(data).decode("ascii"),
+        )
+        self.drawing.toolbar.offer(name, saving.MIME[what], text)
+
+    def file(self, what: str) -> bytes:
+        """What is on screen as a file: "png", "svg", "csv", "nc" (NetCDF), "json" (the recipe)."""
+        if saving.kind(what) == "json":
+            return self.recipe.to_json(indent=2).encode("utf-8")
+        picture, drawn = self.picture, self.drawing.rows()
+        if picture is None or drawn is None:
+            raise ExplorerError("Nothing is measured yet; save again in a moment.")
+        if what == "csv":
+            return saving.csv(picture.result, picture.recipe)
+        if what == "nc":
+            return saving.netcdf(picture.result)
+        return saving.figure(drawn, self.titles, self.model.control, picture.recipe, what)
+
+    # Displays and life
+
+    def display(self) -> Display:
+        """A new display of this lens, with charts of its own."""
+        made = Display(self)
+        self.drawing.displays.append(made)
+        if (drawn := self.drawing.rows()) is not None:
+            made.show(drawn)
+        self.start()
+        return made
+
+    def embedded(self) -> pn.viewable.Viewable:
+        """The lens for a notebook cell or inside another layout."""
+        return self.display().embedded()
+
+    def page(self) -> pn.viewable.Viewable:
+        """The lens as a page of its own, for serving; the lens ends with the page's session."""
+        page = self.display().page()
+        if self.drawing.screen.document is not None:
+
+            def end(_: object) -> None:
+                self.close()
+                empty(page)
+
+            pn.state.on_session_destroyed(end)
+        return page
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self.embedded()
+
+    def to_ipywidget(self) -> ArithmeticWidget:
+        """The lens as an ipywidget; its `value` (task -> coefficient) can be observed and set."""
+        from explorer.app.widget import ArithmeticWidget
+
+        return ArithmeticWidget(self)
+
+    async def settled(self) -> None:
+        """Wait until the picture on screen is complete (for scripts and tests)."""
+        self.start()
+        while self.measuring.runner.busy or self._tasks:
+            await self.measuring.runner.settled()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """Stop measuring and let go of threads. Called when a served session ends."""
+        self.drawing.screen.close()
+        self.measuring.close()
+        if self._search is not None:
+            self._search.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine on the event loop, if there is one (a script has none, and no screen)."""
+        try:
+            task = asyncio.get_running_loop().create_task(work)
+        except RuntimeError:
+            work.close()
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)

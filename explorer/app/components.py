@@ -1,0 +1,122 @@
+"""The app's own browser components: sliders, presets, toolbar, gallery, notices.
+
+Each is a few lines of Python over one JavaScript module in `js/` that imports nothing, so that it
+runs with no network, served and in a notebook cell alike. They hold no state of their own: Python
+sets parameters, the browser sends messages, and a message goes to the one listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import param
+from panel.custom import JSComponent
+
+JAVASCRIPT = Path(__file__).parent / "js"
+
+
+def _style(name: str) -> list[str]:
+    return [(JAVASCRIPT / "common.css").read_text("utf-8"), (JAVASCRIPT / name).read_text("utf-8")]
+
+
+class _Messenger(JSComponent):
+    """A component whose browser half sends dictionaries with a "kind"."""
+
+    __abstract = True
+
+    def __init__(self, listener: Callable[[Mapping[str, Any]], None], **params: Any):
+        super().__init__(**{"sizing_mode": "stretch_width", "margin": (4, 12)} | params)
+        self._listener = listener
+
+    def _handle_msg(self, data: Any) -> None:
+        if isinstance(data, Mapping) and isinstance(data.get("kind"), str):
+            self._listener(data)
+
+
+class Mixer(_Messenger):
+    """A row a task: switch, name, slider with number field, solo; and one row for all tasks."""
+
+    tasks = param.List(doc="Rows in order: {name, title}.")
+    values = param.Dict({}, doc="Coefficient a task, also of tasks switched off.")
+    muted = param.List(doc="Tasks switched off.")
+    solo = param.String("", doc="The task alone on, or nothing.")
+    focus = param.String("", doc="The task whose images are shown.")
+    shared = param.Number(0.0, doc="Where the slider for all tasks stands.")
+    heard = param.Dict({}, doc="Number of the last message taken into account, a display.")
+
+    _esm = JAVASCRIPT / "mixer.js"
+    _stylesheets = _style("mixer.css")
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Message was taken into account: the display that sent it may now be corrected."""
+        view, seq = message.get("view"), message.get("seq")
+        if isinstance(view, str) and isinstance(seq, int):
+            others = {v: s for v, s in [*self.heard.items()][-7:] if v != view}
+            self.heard = {**others, view: seq}
+
+
+class Presets(_Messenger):
+    """Buttons and menus for the recipes everybody wants first."""
+
+    tasks = param.List(doc="Choices in order: {name, title}.")
+    best = param.Number(None, allow_None=True, doc="Best shared coefficient of the model card.")
+    searching = param.Boolean(False, doc="Whether a search for it is under way.")
+
+    _esm = JAVASCRIPT / "presets.js"
+    _stylesheets = _style("presets.css")
+
+
+class Toolbar(_Messenger):
+    """Undo, redo, copy, save, load, and the keys that go with them."""
+
+    can_undo = param.Boolean(False)
+    can_redo = param.Boolean(False)
+    python = param.String("", doc="The recipe as Python, ready for the clipboard.")
+    query = param.String("", doc="Everything on screen as the query part of a link.")
+    link_base = param.String("", doc="Address of a served app, for links copied in a notebook.")
+    served = param.Boolean(False, doc="Whether this page is the app itself, not a notebook cell.")
+
+    _esm = JAVASCRIPT / "toolbar.js"
+    _stylesheets = _style("toolbar.css")
+
+    def say(self, text: str) -> None:
+        """Show a short sentence beside the buttons for a moment."""
+        self._send_msg({"kind": "said", "text": text})
+
+    def offer(self, name: str, mime: str, data: str) -> None:
+        """Hand a file to the browser; data is base64."""
+        self._send_msg({"kind": "file", "name": name, "mime": mime, "data": data})
+
+
+class Gallery(_Messenger):
+    """Test images of one task, with predicted label, confidence and what changed."""
+
+    tasks = param.List(doc="Choices in order: {name, title}.")
+    focus = param.String("")
+    sprite = param.String("", doc="All pictures of this page in one image, as a data address.")
+    columns = param.Integer(10, doc="Pictures in one row of the sprite.")
+    labels = param.List(doc="True class of each picture.")
+    class_names = param.List()
+    tiles = param.List(doc="[predicted, confidence, change, was] or None of each picture.")
+    counts = param.List(doc="Sentences above the pictures: [kind, text].")
+    changed_only = param.Boolean(False)
+    page = param.Integer(0)
+    pages = param.Integer(1)
+    where = param.String("", doc='Which images these are: "1-48 of 1,000".')
+
+    _esm = JAVASCRIPT / "gallery.js"
+    _stylesheets = _style("gallery.css")
+
+
+class Notices(_Messenger):
+    """What is on screen, whether it is catching up, and what went wrong, in sentences."""
+
+    text = param.String("")
+    busy = param.Boolean(False)
+    progress = param.Number(0.0)
+    sentences = param.List()
+
+    _esm = JAVASCRIPT / "notices.js"
+    _stylesheets = _style("notices.css")

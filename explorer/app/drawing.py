@@ -1,0 +1,161 @@
+"""The lens's components, each drawn from the lens's state by one function here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from explorer.app import links
+from explorer.app.actions import Actions
+from explorer.app.components import Gallery, Mixer, Notices, Presets, Toolbar
+from explorer.app.gallery import COLUMNS
+from explorer.app.picture import Rows, count_sentences, resolution, rows, tiles
+from explorer.app.prompts import PromptEditor
+from explorer.app.screen import Screen
+
+if TYPE_CHECKING:
+    from explorer.app.arithmetic import ArithmeticLens
+    from explorer.app.layout import Display
+
+LINK_BASE = "http://localhost:5006/"
+"""Where `explorer app` serves by default: links copied in a notebook point there."""
+
+
+class Drawing:
+    """Components of one lens, shared by its displays. `outdated(part, ...)` has parts redrawn.
+
+    Parts: "recipe" (sliders, undo), "link", "page" (which pictures the gallery holds), "picture"
+    (chart and labels), "prompts", "search", "geometry", "notices".
+    """
+
+    def __init__(self, lens: ArithmeticLens):
+        self.lens = lens
+        self.displays: list[Display] = []
+        actions = Actions(lens)
+        shown = [{"name": task, "title": title} for task, title in lens.titles.items()]
+        tasks = [row for row in shown if row["name"] != lens.model.control]
+        self.mixer = Mixer(self._heard(actions.mixer), tasks=tasks)
+        self.presets = Presets(actions.presets, tasks=tasks)
+        self.toolbar = Toolbar(actions.toolbar, link_base=LINK_BASE)
+        self.gallery = Gallery(
+            actions.gallery, tasks=shown, columns=COLUMNS, focus=lens.state.focus
+        )
+        self.notices = Notices(actions.notices)
+        self.prompts = PromptEditor(lens)
+        self.screen = Screen(
+            {
+                "recipe": self._recipe,
+                "link": self._link,
+                "page": self._page,
+                "picture": self._picture,
+                "prompts": self.prompts.follow,
+                "search": self._search,
+                "geometry": self._geometry,
+                "notices": self._notices,
+            }
+        )
+        self.outdated = self.screen.outdated
+
+    def _heard(self, action: Any) -> Any:
+        """Every message of the sliders is confirmed, so that the browser accepts corrections."""
+
+        def listener(message: Mapping[str, Any]) -> None:
+            self.mixer.hear(message)
+            action(message)
+
+        return listener
+
+    def rows(self) -> Rows | None:
+        """The chart's numbers, from the newest picture."""
+        lens = self.lens
+        if lens.picture is None:
+            return None
+        return rows(
+            lens.picture.result,
+            lens.classes,
+            lens.state.chart,
+            lens.model.control,
+            lens.picture.recipe.coefficients,
+        )
+
+    def _recipe(self) -> None:
+        state = self.lens.state
+        self.mixer.param.update(
+            values=state.values,
+            muted=[*state.off],
+            solo=state.solo,
+            focus=state.focus,
+            shared=state.shared,
+        )
+        self.toolbar.param.update(can_undo=state.history.can_undo, can_redo=state.history.can_redo)
+        for display in self.displays:
+            display.follow()
+
+    def _link(self) -> None:
+        self.toolbar.param.update(
+            query=links.to_query(self.lens.state), python=self.lens.to_python()
+        )
+
+    def _page(self) -> None:
+        page = self.lens.images_shown
+        if page is not None:
+            self.gallery.param.update(
+                sprite=page.sprite,
+                labels=page.labels,
+                where=page.where,
+                page=page.number,
+                pages=page.pages,
+                focus=page.task,
+                class_names=[*self.lens.words(page.task).class_names],
+                tiles=[],
+            )
+
+    def _picture(self) -> None:
+        drawn, picture = self.rows(), self.lens.picture
+        if drawn is None or picture is None:
+            return
+        for display in self.displays:
+            display.show(drawn)
+        page, result = self.lens.images_shown, picture.result
+        if page is not None:
+            before = self.lens.before.get(page.task)
+            self.gallery.param.update(
+                class_names=[*self.lens.words(page.task).class_names],
+                tiles=tiles(result, page.task, page.images, before),
+                counts=[[kind, text] for kind, text in count_sentences(result, page.task, before)],
+                changed_only=self.lens.state.changed_only,
+            )
+
+    def _search(self) -> None:
+        self.presets.param.update(best=self.lens.best, searching=self.lens.searching)
+        searched = self.lens.searched
+        if searched is None:
+            return
+        for display in self.displays:
+            display.show_search(searched)
+
+    def _geometry(self) -> None:
+        for display in self.displays:
+            display.show_geometry(self.lens.geometry)
+
+    def _notices(self) -> None:
+        lens = self.lens
+        progress = lens.picture.progress if lens.picture else 0.0
+        self.notices.param.update(
+            text=self._status(), busy=lens.busy, progress=progress, sentences=[*lens.sentences]
+        )
+
+    def _status(self) -> str:
+        """Which images stand behind the figures, and whether the picture is catching up."""
+        lens = self.lens
+        if lens.picture is None:
+            return "measuring the first images…" if lens.busy else "nothing measured yet"
+        if lens.is_stale(lens.picture):
+            return (
+                "catching up with the sliders…"
+                if lens.busy
+                else "stopped before the picture caught up"
+            )
+        n = lens.picture.result["n"].values.tolist()
+        total = [lens.model.n_images(task, "test") for task in lens.titles]
+        return resolution(n, total, lens.picture.complete)

@@ -1,0 +1,229 @@
+"""The whole app: choose a model, see it through a lens. On screen before torch is imported."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from explorer.app import links, notebook
+from explorer.app.arithmetic import ArithmeticLens
+from explorer.app.components import Notices
+from explorer.app.layout import CELL_HEIGHT, MARK, PAGE_HEIGHT, SIDEBAR_WIDTH, beside, empty
+from explorer.app.screen import Screen
+from explorer.app.theme import MATERIAL, SLIM_BAR
+from explorer.errors import ExplorerError
+
+if TYPE_CHECKING:
+    from explorer.models.model import Model
+
+DEFAULT_MODEL = "glyphs"
+TITLE = "Weight explorer · task arithmetic"
+
+_log = logging.getLogger(__name__)
+_opening = threading.Lock()
+
+
+_models: dict[str, Model] = {}
+
+
+def open_shared(name: str) -> Model:
+    """The model of this name, opened once a process: sessions share its weights and images."""
+    from explorer.models.model import open_model
+
+    with _opening:
+        if name not in _models:
+            _models[name] = open_model(name)
+        return _models[name]
+
+
+def already_open(name: str) -> Model | None:
+    """The model of this name if this process has it open; never waits."""
+    return _models.get(name)
+
+
+def model_names() -> list[str]:
+    """Names the model picker offers, the default first."""
+    from explorer.checkpoints.zoo import model_folders
+
+    names = [*model_folders()]
+    return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name))
+
+
+class Shell(pn.viewable.Viewer):
+    """Model picker and lens. Shows itself at once and says that it is opening the model."""
+
+    def __init__(self, model: str = "", query: str = ""):
+        notebook.prepare()
+        super().__init__()
+        self._query = query
+        linked = links.read(query).recipe
+        self._fallback = model or DEFAULT_MODEL
+        self._wanted = linked.base if linked is not None else self._fallback
+        self.lens: ArithmeticLens | None = None
+        self._model: Model | None = None
+        self._text = "opening the model…"
+        self._sentences: list[str] = []
+        self._page: pmui.Page | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.notices = Notices(self._on_notice, text=self._text, busy=True)
+        self.picker = self._make_picker()
+        self.side = pn.Column(sizing_mode="stretch_width", css_classes=[MARK])
+        self.main = pn.Column(self.notices, sizing_mode="stretch_width", css_classes=[MARK])
+        self.screen = Screen({"notices": self._draw_notices, "lens": self._draw_lens})
+
+    def _make_picker(self) -> pmui.Select:
+        names = model_names()
+        picker = pmui.Select(
+            label="model",
+            options=names if self._wanted in names else [*names, self._wanted],
+            value=self._wanted,
+            size="small",
+            sizing_mode="stretch_width",
+            margin=(10, 12, 4, 12),
+        )
+        picker.param.watch(lambda event: self.open(event.new), "value")
+        return picker
+
+    def _on_notice(self, message: Mapping[str, Any]) -> None:
+        if message["kind"] == "ready":
+            self.screen.ready()
+            return
+        self._sentences = []
+        self.screen.outdated("notices")
+
+    # Opening
+
+    def start(self) -> None:
+        """Open the model asked for. Every display calls this."""
+        if self.lens is not None or self._tasks:
+            return
+        self._model = already_open(self._wanted)
+        if self._model is not None:
+            self._draw_lens()
+            self._draw_notices()
+        else:
+            self.open(self._wanted)
+
+    def open(self, name: str) -> None:
+        """Open a model in the background and show it; the present one stays until then."""
+        self._wanted = name
+        if self.lens is not None and self.lens.model.name == name:
+            return
+        try:
+            task = asyncio.get_running_loop().create_task(self._open(name))
+        except RuntimeError:  # no event loop yet: the display that has one calls `start`
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, name: str) -> None:
+        self._text = f"opening {name}…"
+        self.screen.outdated("notices")
+        await asyncio.sleep(0.05)  # the page goes out before the imports begin
+        try:
+            model = await asyncio.to_thread(open_shared, name)
+        except ExplorerError as error:
+            self._opening_failed(str(error))
+            return
+        except Exception as error:  # a model folder can be broken in ways nobody thought of
+            _log.exception("could not open %s", name)
+            self._opening_failed(f"{name} could not be opened: {type(error).__name__}: {error}.")
+            return
+        if name == self._wanted:
+            self._model = model
+            self.screen.outdated("lens", "notices")
+
+    def _opening_failed(self, sentence: str) -> None:
+        """Say why; go back to the open model, or to the one this app began with."""
+        failed = self._wanted
+        self._sentences = [*self._sentences, sentence]
+        self._text = "no model is open"
+        if self.lens is not None:
+            self._wanted = self.lens.model.name
+        elif failed != self._fallback:
+            self._query = ""
+            self.open(self._fallback)
+        self.screen.outdated("lens", "notices")
+
+    # Drawing
+
+    def _draw_notices(self) -> None:
+        if self.lens is not None:
+            for sentence in self._sentences:
+                self.lens.complain(sentence)
+            self._sentences = []
+        busy = self._wanted != (self._model.name if self._model else None) and bool(self._tasks)
+        self.notices.param.update(text=self._text, busy=busy, sentences=[*self._sentences])
+        self.notices.visible = self.lens is None or busy
+
+    def _draw_lens(self) -> None:
+        self.picker.value = self._wanted
+        if self._model is None or (self.lens is not None and self.lens.model is self._model):
+            return
+        before, query, self._query = self.lens, self._query, ""
+        self.lens = ArithmeticLens(self._model, query=query)
+        display = self.lens.display()
+        self.lens.drawing.toolbar.served = self._page is not None
+        self.side.objects = display.sidebar()
+        self.main.objects = [self.notices, display.main(PAGE_HEIGHT if self._page else CELL_HEIGHT)]
+        if before is not None:
+            before.close()
+        self.screen.outdated("notices")
+
+    # Displays
+
+    def embedded(self) -> pn.viewable.Viewable:
+        """The app for a notebook cell."""
+        self.start()
+        return beside([self.picker, self.side], self.main)
+
+    def page(self) -> pmui.Page:
+        """The app as a page of its own, for serving."""
+        self._page = pmui.Page(
+            title=TITLE,
+            sidebar=[self.picker, self.side],
+            main=[self.main],
+            sidebar_width=SIDEBAR_WIDTH,
+            busy_indicator=None,
+            theme_config=MATERIAL,
+            sx=SLIM_BAR,
+        )
+        if self.lens is not None:
+            self.lens.drawing.toolbar.served = True
+        self.start()
+        return self._page
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self.embedded()
+
+    def close(self) -> None:
+        """End of a served session: stop computing, draw nothing any more, let the document go."""
+        self.screen.close()
+        if self.lens is not None:
+            self.lens.close()
+        if self._page is not None:
+            empty(self._page)
+
+
+def app(model: str = "") -> pn.viewable.Viewable:
+    """The whole app as a Panel viewable: the last line of a notebook cell, or `.servable()`.
+
+    model: name or path of the model to open first; "glyphs", the embedded one, if not given.
+    """
+    if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
+        return session(model)
+    return Shell(model)
+
+
+def session(model: str = "") -> pmui.Page:
+    """The app for one browser session, restored from the address it was asked for with."""
+    query = pn.state.location.search if pn.state.location is not None else ""
+    shell = Shell(model, query or "")
+    pn.state.on_session_destroyed(lambda _context: shell.close())
+    return shell.page()

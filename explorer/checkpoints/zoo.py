@@ -1,0 +1,142 @@
+"""Model folders: where they are, and their description (model.json) read with checks."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from explorer.checkpoints.reading import read_json
+from explorer.errors import CheckpointError, ModelError
+
+FORMAT = 1
+LOCAL_MODELS = "EXPLORER_MODELS"
+_REQUIRED: dict[str, type] = {
+    "name": str,
+    "family": str,
+    "architecture": dict,
+    "mean": list,
+    "std": list,
+    "tasks": list,
+    "task_info": dict,
+}
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder in the zoo's format: description, weights, task vectors, images and a card."""
+
+    path: Path
+    card: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.card["name"]
+
+    @property
+    def title(self) -> str:
+        return self.card.get("title", self.name)
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.card["tasks"])
+
+    @property
+    def control(self) -> str | None:
+        return self.card.get("control")
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def file(self, *parts: str) -> Path:
+        """A file of the folder. Raises CheckpointError when it is missing."""
+        path = self.path.joinpath(*parts)
+        if not path.is_file():
+            raise CheckpointError(
+                f"The model folder {self.path.name} has no {'/'.join(parts)}; copy it again."
+            )
+        return path
+
+    def verify(self) -> None:
+        """Compare every file with its sha256 in model.json. Raises CheckpointError naming one."""
+        for name, expected in self.card.get("sha256", {}).items():
+            found = hashlib.sha256(self.file(*Path(name).parts).read_bytes()).hexdigest()
+            if found != expected:
+                raise CheckpointError(
+                    f"{name} of the model {self.name!r} is not the file that was published "
+                    f"(its sha256 is {found[:12]}..., not {expected[:12]}...); copy it again."
+                )
+
+
+def embedded_root() -> Path:
+    """The folder of the models that come with the package."""
+    return Path(__file__).resolve().parent.parent / "zoo"
+
+
+def model_folders() -> dict[str, tuple[str, Path]]:
+    """name -> (kind, folder) of every model at hand, without opening any.
+
+    Kind is "embedded" for the package's own, "local" for folders under the directories listed in
+    the environment variable EXPLORER_MODELS.
+    """
+    roots = [("embedded", embedded_root())]
+    listed = os.environ.get(LOCAL_MODELS, "").split(os.pathsep)
+    roots += [("local", Path(entry).expanduser()) for entry in listed if entry]
+    found: dict[str, tuple[str, Path]] = {}
+    for kind, root in roots:
+        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+            if (folder / "model.json").is_file():
+                found.setdefault(folder.name, (kind, folder))
+    return found
+
+
+def read_folder(path: str | Path) -> ModelFolder:
+    """Read and check a folder's model.json. Raises CheckpointError or ModelError."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise CheckpointError(f"There is no model folder {path}.")
+    if not (path / "model.json").is_file():
+        raise CheckpointError(f"{path} is no model folder: it has no model.json.")
+    card = read_json(path / "model.json")
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path.name}/model.json must hold an object.")
+    _check_card(card, path)
+    return ModelFolder(path, card)
+
+
+def _check_card(card: Mapping[str, Any], path: Path) -> None:
+    where = f"{path.name}/model.json"
+    if card.get("format") != FORMAT:
+        raise ModelError(
+            f"{where} is in format {card.get('format')!r}; this version reads format {FORMAT}. "
+            "Update the package, or pack the model again."
+        )
+    for key, kind in _REQUIRED.items():
+        if not isinstance(card.get(key), kind):
+            raise CheckpointError(f"{where} lacks {key!r} ({kind.__name__}).")
+    for key in ("mean", "std"):
+        if len(card[key]) != 3 or not all(isinstance(x, int | float) for x in card[key]):
+            raise CheckpointError(f"{key!r} in {where} must be three numbers, one a colour.")
+    names = [*card["tasks"], *([card["control"]] if card.get("control") else [])]
+    if len(set(names)) != len(names):
+        raise CheckpointError(f"{where} names a task twice.")
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:  # a name is never a path
+            raise CheckpointError(f"{where} has the task name {name!r}, which is no name.")
+        _check_task(card["task_info"].get(name), name, where)
+
+
+def _check_task(info: object, name: str, where: str) -> None:
+    if not isinstance(info, Mapping):
+        raise CheckpointError(f"{where} has no 'task_info' for the task {name!r}.")
+    for key in ("class_names", "templates"):
+        values = info.get(key)
+        if not isinstance(values, list) or not values or not all(map(_is_text, values)):
+            raise CheckpointError(f"{key!r} of the task {name!r} in {where} must list texts.")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)

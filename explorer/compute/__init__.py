@@ -1,0 +1,1 @@
+"""Devices, resident weights and runs: the only room that knows about threads and memory."""

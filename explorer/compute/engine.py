@@ -1,0 +1,148 @@
+"""Engine: one session's evaluation of recipes. Weights and images are the model's, shared."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from explorer.compute.device import fast_dtype
+from explorer.compute.resident import EditedWeights
+from explorer.editing.merging import check_tasks, merge
+from explorer.editing.methods import find_method
+from explorer.errors import RecipeError
+from explorer.models.towers import build_tower, load_weights
+from explorer.recipe import Recipe
+from explorer.tasks.task import Split
+
+if TYPE_CHECKING:
+    from explorer.models.model import Model
+
+# Images of a forward on the CPU: cancelling waits for one of them (some 50 ms), and throughput no
+# longer grows. A GPU needs more to be busy.
+BATCH = {"cpu": 256, "cuda": 2048}
+
+
+@dataclass(frozen=True)
+class ImageRange:
+    """Images ``start`` to ``stop`` of one task's split."""
+
+    task: str
+    split: Split
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+
+OnBatch = Callable[[int], None]
+
+
+def ignore(n_images: int) -> None:
+    """An ``on_batch`` that does nothing."""
+
+
+class Engine:
+    """Evaluates recipes of one model, in "weights" space through its own merged buffer.
+
+    ``precision`` is the number format of previews ("auto", "float32" or "bfloat16"); complete
+    results are float32 unless bfloat16 is asked for. Safe to use from several threads: they take
+    turns batch by batch, each with its own recipe.
+    """
+
+    def __init__(self, model: "Model", precision: str = "auto") -> None:
+        self.model = model
+        self.precision = precision
+        self.fast_dtype = fast_dtype(model.device, precision)
+        self.batch = BATCH.get(model.device.type, BATCH["cpu"])
+        self._lock = threading.RLock()
+        self._weights: EditedWeights | None = None
+        self._towers: dict[torch.dtype, torch.nn.Module] = {}
+        self._flats: dict[torch.dtype, tuple[Tensor, int]] = {}
+        self._recipe: Recipe | None = None
+
+    def set_recipe(self, recipe: Recipe) -> None:
+        """Merge a recipe of the "weights" space into the buffer (an axpy where that is enough)."""
+        if recipe.space != "weights":
+            raise RecipeError(f"A recipe in the {recipe.space!r} space has no merged weights.")
+        with self._lock:
+            if recipe == self._recipe:
+                return
+            weights = self._edited()
+            check_tasks(recipe, self.model.tasks)
+            method = find_method(recipe.method)
+            if method.linear:
+                weights.set(recipe.active, recipe.schedule)
+            else:
+                vectors = {task: self.model.task_vector(task) for task in recipe.active}
+                weights.load(merge(self.model.base, vectors, recipe))
+            self._recipe = recipe
+
+    def named(self) -> dict[str, Tensor]:
+        """The merged weights as named views into the buffer (float32, on the device)."""
+        with self._lock:
+            return self._edited().named()
+
+    def features(
+        self,
+        recipe: Recipe,
+        ranges: Sequence[ImageRange],
+        dtype: torch.dtype = torch.float32,
+        on_batch: OnBatch = ignore,
+    ) -> list[Tensor]:
+        """Features of the edited model: float32 (len(range), embed_dim) for every range.
+
+        All tasks share the tower, so their images are concatenated into common batches.
+        ``on_batch(n)`` is called before each with its number of images; what it raises ends the
+        computation.
+        """
+        if recipe.space != "weights":
+            linear = self.model.linear_features
+            return [linear.features(recipe, r, on_batch) for r in ranges]
+        lengths = [len(r) for r in ranges]
+        store = self.model.image_store
+        pixels = [store.pixels(r.task, r.split)[r.start : r.stop] for r in ranges if len(r)]
+        if not pixels:
+            empty = torch.empty(0, self.model.embed_dim, device=self.model.device)
+            return [empty for _ in ranges]
+        together = pixels[0] if len(pixels) == 1 else torch.cat(pixels)
+        done = []
+        for batch in together.split(self.batch):
+            on_batch(len(batch))
+            done.append(self._forward(recipe, batch, dtype))
+        return list(torch.cat(done).split(lengths))
+
+    def _forward(self, recipe: Recipe, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        with self._lock, torch.inference_mode():
+            self.set_recipe(recipe)
+            images = self.model.image_store.normalised(pixels, dtype)
+            return self._tower(dtype)(images).float()
+
+    def _edited(self) -> EditedWeights:
+        if self._weights is None:
+            with torch.inference_mode(False):  # buffers outlive the mode they are made in
+                self._weights = EditedWeights(self.model.resident("weights"))
+        return self._weights
+
+    def _tower(self, dtype: torch.dtype) -> torch.nn.Module:
+        """The tower whose parameters are views into the buffer of that number format."""
+        weights = self._edited()
+        if dtype not in self._towers:
+            with torch.inference_mode(False):
+                same = dtype == weights.flat.dtype
+                flat = weights.flat if same else torch.empty_like(weights.flat, dtype=dtype)
+                tower = build_tower(self.model.architecture)
+                self._towers[dtype] = load_weights(tower, weights.resident.layout.views(flat))
+                self._flats[dtype] = (flat, weights.version if same else -1)
+        flat, version = self._flats[dtype]
+        if flat is not weights.flat and version != weights.version:
+            flat.copy_(weights.flat)
+            self._flats[dtype] = (flat, weights.version)
+        return self._towers[dtype]
+
+    def __repr__(self) -> str:
+        name = str(self.fast_dtype).removeprefix("torch.")
+        return f"<Engine of {self.model.name!r} on {self.model.device}, previews in {name}>"

@@ -1,0 +1,178 @@
+"""Features that recipes are compared with or built from, computed on demand and kept."""
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from explorer.compute.engine import Engine, ImageRange, OnBatch, ignore
+from explorer.editing.merging import check_tasks
+from explorer.editing.methods import find_method
+from explorer.editing.schedule import Schedule
+from explorer.editing.task_vector import TaskVector
+from explorer.errors import RecipeError
+from explorer.models.tangent import jacobian_product
+from explorer.models.towers import build_tower, load_weights
+from explorer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from explorer.models.model import Model
+
+# Forward-mode holds primal and tangent of every layer, so its batches are smaller.
+_JVP_BATCH = 64
+
+
+class PrefixCache:
+    """key -> rows computed so far; asking for more computes only what is missing.
+
+    Thread-safe: whoever comes second for a key waits, then reads. Rows survive a cancelled
+    computation batch by batch.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, list[Tensor]] = {}
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(
+        self, key: Hashable, n: int, batch: int, compute: Callable[[int, int], Tensor]
+    ) -> Tensor:
+        """The first ``n`` rows; ``compute(start, stop)`` gives missing ones, ``batch`` at most."""
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            parts = self._rows.setdefault(key, [])
+            have = sum(len(part) for part in parts)
+            while have < n:
+                stop = min(n, have + batch)
+                parts.append(compute(have, stop))
+                have = stop
+            if len(parts) > 1:
+                parts[:] = [torch.cat(parts)]
+            return parts[0][:n]
+
+
+class References:
+    """Zero-shot and fine-tuned features of every task, for whichever head looks at them."""
+
+    def __init__(self, model: "Model") -> None:
+        self._model = model
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+        self._cache = PrefixCache()
+
+    def zero_shot(
+        self, images: ImageRange, dtype: torch.dtype, on_batch: OnBatch = ignore
+    ) -> Tensor:
+        """Features of theta_0 for images 0 to ``images.stop``."""
+        return self._features(Recipe(base=self._model.name), images, dtype, on_batch)
+
+    def fine_tuned(
+        self, space: str, images: ImageRange, dtype: torch.dtype, on_batch: OnBatch = ignore
+    ) -> Tensor:
+        """Features of theta_0 + tau_task in ``space``, on the task's own images."""
+        recipe = Recipe(base=self._model.name, coefficients={images.task: 1.0}, space=space)
+        return self._features(recipe, images, dtype, on_batch)
+
+    def _features(
+        self, recipe: Recipe, images: ImageRange, dtype: torch.dtype, on_batch: OnBatch
+    ) -> Tensor:
+        if recipe.space != "weights":  # linear features have a cache of their own
+            return self._model.linear_features.features(
+                recipe, ImageRange(images.task, images.split, 0, images.stop), on_batch
+            )
+        engine = self._own_engine()
+
+        def compute(start: int, stop: int) -> Tensor:
+            part = ImageRange(images.task, images.split, start, stop)
+            return engine.features(recipe, [part], dtype)[0]
+
+        key = (recipe, images.task, images.split, dtype)
+        return self._cache.get(key, images.stop, engine.batch, _announced(compute, on_batch))
+
+    def _own_engine(self) -> Engine:
+        # Not a session's engine: computing a reference must not undo the session's last merge.
+        with self._lock:
+            if self._engine is None:
+                self._engine = Engine(self._model)
+            return self._engine
+
+
+class LinearFeatures:
+    """Features in the linearised spaces: F0 + sum_t c_t sum_p w_p J[p * tau_t].
+
+    The Jacobian products depend on neither coefficients nor the numbers of the schedule, so each
+    is computed once an image and every later recipe is a weighted sum (float32).
+    """
+
+    def __init__(self, model: "Model") -> None:
+        self._model = model
+        self._cache = PrefixCache()
+        self._tower: torch.nn.Module | None = None
+        self._base: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
+
+    def features(self, recipe: Recipe, images: ImageRange, on_batch: OnBatch = ignore) -> Tensor:
+        """Features (len(images), embed_dim). Raises RecipeError for a nonlinear method."""
+        if not find_method(recipe.method).linear:
+            raise RecipeError(
+                f"The method {recipe.method!r} is not linear; the {recipe.space!r} space is made "
+                "for task_arithmetic."
+            )
+        check_tasks(recipe, self._model.tasks)
+        everything = ImageRange(images.task, images.split, 0, images.stop)
+        total = self._model.references.zero_shot(everything, torch.float32, on_batch)
+        weights = recipe.schedule.weights if recipe.schedule else (1.0,)
+        for task, c in recipe.active.items():
+            for pattern, w in enumerate(weights):
+                if c * w:
+                    product = self._product(recipe, task, pattern, everything, on_batch)
+                    total = torch.add(total, product, alpha=c * w)
+        return total[images.start :]
+
+    def _product(
+        self, recipe: Recipe, task: str, pattern: int, images: ImageRange, on_batch: OnBatch
+    ) -> Tensor:
+        outside = recipe.schedule.outside if recipe.schedule and pattern else "alpha"
+        key = (recipe.space, task, pattern, outside, images.task, images.split)
+        delta: list[dict[str, Tensor]] = []
+
+        def compute(start: int, stop: int) -> Tensor:
+            if not delta:
+                delta.append(self._delta(recipe.space, task, pattern, outside))
+            store = self._model.image_store
+            pixels = store.pixels(images.task, images.split)[start:stop]
+            tower, base = self._base_tower()
+            x = store.normalised(pixels, torch.float32)
+            return jacobian_product(tower, base, delta[0], x)[1]
+
+        return self._cache.get(key, images.stop, _JVP_BATCH, _announced(compute, on_batch))
+
+    def _delta(self, space: str, task: str, pattern: int, outside: str) -> dict[str, Tensor]:
+        named = self._model.resident(space).vector(task)
+        if pattern == 0:
+            return named
+        depth = Schedule("lines", (0.0, 1.0), outside)  # type: ignore[arg-type]
+        return dict(TaskVector(named).scaled(depth))
+
+    def _base_tower(self) -> tuple[torch.nn.Module, dict[str, Tensor]]:
+        with self._lock:
+            if self._tower is None:
+                resident = self._model.resident("weights")
+                self._base = resident.layout.views(resident.theta0)
+                self._tower = load_weights(build_tower(self._model.architecture), self._base)
+            return self._tower, self._base
+
+
+def _announced(
+    compute: Callable[[int, int], Tensor], on_batch: OnBatch
+) -> Callable[[int, int], Tensor]:
+    """``compute`` with ``on_batch`` called before every batch, so that it can be cancelled."""
+
+    def announced(start: int, stop: int) -> Tensor:
+        on_batch(stop - start)
+        return compute(start, stop)
+
+    return announced

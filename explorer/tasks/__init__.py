@@ -1,0 +1,1 @@
+"""Labelled images with their class names and prompt templates."""

@@ -1,0 +1,127 @@
+"""Task: labelled images of one embedded task, read when they are first looked at."""
+
+import threading
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from explorer.errors import ImageError, UnknownNameError
+
+# What np.load meets a damaged or foreign file with (an array of objects: ValueError).
+_DAMAGED = (
+    ValueError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    MemoryError,
+)
+Split = Literal["test", "val"]
+SPLITS: tuple[str, ...] = ("test", "val")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task: uint8 images (n, height, width, 3), labels, class names, templates.
+
+    ``templates`` are prompts with ``{}`` where the class name goes. ``control`` marks a task that
+    no vector was made for. The validation split serves every choice; the test split, the figures.
+    """
+
+    name: str
+    title: str
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    path: Path = field(repr=False)
+    image_size: int = field(repr=False, default=32)
+    control: bool = False
+    source: str = ""
+    licence: str = ""
+    _splits: dict[str, tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def images(
+        self, n: int | None = None, split: Split = "test"
+    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """The first ``n`` images (all when None): (uint8 NHWC, int64 labels, class names).
+
+        The arrays are read-only views. Raises ImageError for a damaged file or a bad ``n``.
+        """
+        images, labels = self._read(split)
+        n = check_count(n, len(labels), self.name)
+        return images[:n], labels[:n], list(self.class_names)
+
+    def n_images(self, split: Split = "test") -> int:
+        """How many images the split holds."""
+        return len(self._read(split)[1])
+
+    def _read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        if split not in SPLITS:
+            raise UnknownNameError("split", split, SPLITS)
+        with self._lock:
+            if split not in self._splits:
+                shape = (self.image_size, self.image_size, 3)
+                self._splits[split] = read_images(self.path, split, len(self.class_names), shape)
+            return self._splits[split]
+
+
+def check_count(n: int | None, available: int, task: str) -> int:
+    """``n`` clipped to what is available; ImageError unless it is a positive whole number."""
+    if n is None:
+        return available
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ImageError(f"The number of images of {task!r} must be 1 or more, not {n!r}.")
+    return min(int(n), available)
+
+
+def read_images(
+    path: Path, split: str, n_classes: int, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of one split of a task's npz file, checked. Raises ImageError."""
+    images = _array(path, f"{split}_images")
+    labels = _array(path, f"{split}_labels")
+    where = f"{split}_images of {path.name}"
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+        raise ImageError(
+            f"{where} are no images: expected uint8 (n, {shape[0]}, {shape[1]}, 3), "
+            f"found {images.dtype} {images.shape}."
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise ImageError(
+            f"{split}_labels of {path.name} must be one whole number an image "
+            f"({len(images)}), found {labels.dtype} {labels.shape}."
+        )
+    if len(images) == 0:
+        raise ImageError(f"{where} hold no image.")
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ImageError(
+            f"{split}_labels of {path.name} go from {labels.min()} to {labels.max()}, "
+            f"but the task has {n_classes} classes."
+        )
+    labels = labels.astype(np.int64)
+    images.flags.writeable = labels.flags.writeable = False  # shared between sessions
+    return images, labels
+
+
+def _array(path: Path, key: str) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return data[key]
+    except FileNotFoundError:
+        raise ImageError(f"There is no file {path} with the images.") from None
+    except KeyError:
+        raise ImageError(f"{path.name} has no {key!r}; it is not the images of a task.") from None
+    except _DAMAGED as error:
+        raise ImageError(
+            f"{path.name} is not a readable file of images ({error}). Copy it again."
+        ) from None

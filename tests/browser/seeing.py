@@ -1,0 +1,61 @@
+"""What a person sees of the app: the chart's numbers, the gallery's labels, the status line."""
+
+from __future__ import annotations
+
+CHART = """() => {
+    const found = []
+    for (const document of Bokeh.documents)
+        for (const model of document._all_models.values())
+            if (model.type === "ColumnDataSource" && model.columns().includes("digits"))
+                found.push({
+                    task: [...model.get_column("task")],
+                    edited: [...model.get_column("edited")],
+                    zero_shot: [...model.get_column("zero_shot")],
+                    n: [...model.get_column("n")],
+                })
+    return found
+}"""
+REPAINTED = "() => window.Bokeh && [...Bokeh.index.query((view) => view.repainted)].length > 0"
+
+
+def chart(page) -> dict[str, list]:
+    """The dumbbell chart's columns, as the browser holds them (of the last display)."""
+    return page.evaluate(CHART)[-1]
+
+
+def edited(page, task: str) -> float:
+    """The edited accuracy on the chart."""
+    columns = chart(page)
+    return columns["edited"][columns["task"].index(task)]
+
+
+def tiles(page) -> list[str]:
+    """What every image of the gallery says about itself, in order."""
+    labels = page.locator(".tile").evaluate_all(
+        "tiles => tiles.map((tile) => tile.getAttribute('aria-label'))"
+    )
+    return [label or "" for label in labels]
+
+
+def status(page) -> str:
+    """The line that says which images stand behind the figures."""
+    return page.locator(".notices .text").last.inner_text()
+
+
+def wait_until_complete(page) -> None:
+    """Until all images are measured and on screen."""
+    page.wait_for_function(REPAINTED)
+    page.locator(".notices .text", has_text="all ").last.wait_for()
+    page.locator(".tile[aria-label]").first.wait_for()
+
+
+def slider(page, name: str):
+    """The slider of a task, or of "all tasks"."""
+    return page.get_by_role("slider", name=name, exact=True)
+
+
+def set_number(page, name: str, value: str) -> None:
+    """Type into the number field beside a slider."""
+    field = page.get_by_role("spinbutton", name=f"{name}, exact value", exact=True)
+    field.fill(value)
+    field.press("Enter")

@@ -1,0 +1,147 @@
+"""The runner: latest wins, previews are not starved, nothing blocks the event loop."""
+
+import asyncio
+import itertools
+import threading
+import time
+
+from explorer.app.runner import SHORTEST_INTERVAL, Job, Runner
+
+
+class Steps:
+    """A run that counts to n; each step waits until it is let go, or takes `seconds`."""
+
+    def __init__(self, name: str, n: int = 3, seconds: float = 0.01):
+        self.name, self.n, self.seconds = name, n, seconds
+        self.progress = 0.0
+        self.cancelled = threading.Event()
+        self.threads: set[str] = set()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def __iter__(self):
+        for i in range(self.n):
+            self.threads.add(threading.current_thread().name)
+            if self.cancelled.wait(self.seconds):
+                return
+            self.progress = (i + 1) / self.n
+            yield f"{self.name}{i}"
+
+
+def job(run: Steps, shown: list, failures: list | None = None) -> Job:
+    failed = [] if failures is None else failures
+    return Job(lambda: run, lambda partial, progress: shown.append(partial), failed.append)
+
+
+def test_all_partial_results_of_one_job_are_shown_in_order_and_computed_off_the_loop():
+    async def main():
+        run, shown, busy = Steps("a"), [], []
+        runner = Runner(busy.append)
+        runner.submit(job(run, shown))
+        await runner.settled()
+        assert shown == ["a0", "a1", "a2"]
+        assert busy == [True, False]
+        assert all(name.startswith("explorer-lens") for name in run.threads)
+
+    asyncio.run(main())
+
+
+def test_a_newer_job_cancels_the_older_one_after_its_first_picture():
+    async def main():
+        old, new, shown = Steps("old", n=50, seconds=0.02), Steps("new"), []
+        runner = Runner()
+        runner.submit(job(old, shown))
+        while not shown:
+            await asyncio.sleep(0.005)
+        runner.submit(job(new, shown))
+        await runner.settled()
+        assert shown[0] == "old0"
+        assert shown[-3:] == ["new0", "new1", "new2"]
+        assert old.cancelled.is_set()
+        assert len(shown) < 10
+
+    asyncio.run(main())
+
+
+def test_a_long_drag_shows_pictures_on_the_way_and_the_last_one_at_the_end():
+    async def main():
+        shown, runner = [], Runner()
+        for i in range(40):
+            runner.submit(job(Steps(f"{i}.", n=2, seconds=0.03), shown))
+            await asyncio.sleep(0.01)
+        await runner.settled()
+        assert shown[-2:] == ["39.0", "39.1"]
+        on_the_way = {s.split(".")[0] for s in shown[:-2]}
+        assert 3 <= len(on_the_way) < 39
+
+    asyncio.run(main())
+
+
+def test_the_event_loop_stays_free_while_a_job_computes():
+    async def main():
+        runner = Runner()
+        runner.submit(job(Steps("slow", n=1, seconds=0.3), []))
+        longest, last = 0.0, time.monotonic()
+        while runner.busy:
+            await asyncio.sleep(0.005)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+        assert longest < 0.2
+
+    asyncio.run(main())
+
+
+def test_pictures_of_one_job_come_at_most_twenty_a_second():
+    async def main():
+        times = []
+        quick = Steps("q", n=5, seconds=0.0)
+        runner = Runner()
+        runner.submit(Job(lambda: quick, lambda *_: times.append(time.monotonic()), print))
+        await runner.settled()
+        gaps = [b - a for a, b in itertools.pairwise(times)]
+        assert min(gaps) > 0.9 * SHORTEST_INTERVAL
+
+    asyncio.run(main())
+
+
+def test_a_failing_job_says_so_once_and_the_next_one_works():
+    def broken():
+        raise ValueError("no")
+
+    async def main():
+        shown, failures = [], []
+        runner = Runner()
+        runner.submit(Job(broken, lambda *_: None, failures.append))
+        await runner.settled()
+        runner.submit(job(Steps("next"), shown, failures))
+        await runner.settled()
+        assert [str(f) for f in failures] == ["no"]
+        assert shown[-1] == "next2"
+
+    asyncio.run(main())
+
+
+def test_without_an_event_loop_a_job_waits_for_one():
+    shown, runner = [], Runner()
+    runner.submit(job(Steps("a"), shown))
+    assert shown == []
+    asyncio.run(runner.settled())
+    assert shown == ["a0", "a1", "a2"]
+
+
+def test_a_closed_runner_stops_its_run_and_takes_no_job():
+    async def main():
+        run, shown = Steps("a", n=100, seconds=0.02), []
+        runner = Runner()
+        runner.submit(job(run, shown))
+        while not shown:
+            await asyncio.sleep(0.005)
+        runner.close()
+        generation = runner.generation
+        assert runner.submit(job(Steps("b"), shown)) == generation
+        await runner.settled()
+        assert run.cancelled.is_set()
+        assert "b0" not in shown
+
+    asyncio.run(main())

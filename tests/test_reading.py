@@ -1,0 +1,198 @@
+"""Checkpoints: every wrapper gives the same tower, every bad file a sentence, and no code runs."""
+
+import contextlib
+import pickle
+import struct
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import explorer as ex
+
+
+@pytest.fixture(scope="module")
+def tower(tiny_model):
+    return dict(tiny_model.base)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "weights.pt"
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    return all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+TEXT = {
+    "token_embedding.weight": torch.zeros(4, 2),
+    "positional_embedding": torch.zeros(3, 2),
+    "transformer.resblocks.0.ln_1.weight": torch.zeros(2),
+    "logit_scale": torch.tensor(1.0),
+}
+
+
+def prefixed(tensors, prefix):
+    return {prefix + key: tensor for key, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "visual.", "model.visual.", "module.", "module.visual."])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_wrapper_prefixes_are_removed(tower, tmp_path, prefix, suffix):
+    path = tmp_path / f"weights{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(prefixed(tower, prefix), path)
+    assert same(ex.read_checkpoint(path), tower)
+
+
+def test_the_text_side_of_a_whole_clip_is_dropped(tower, path):
+    torch.save(TEXT | prefixed(tower, "visual."), path)
+    assert same(ex.read_checkpoint(path), tower)
+    torch.save(prefixed(TEXT | prefixed(tower, "visual."), "model."), path)
+    assert same(ex.read_checkpoint(path), tower)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_nested_state_dicts_are_opened(tower, path, key):
+    torch.save({key: tower, "epoch": 3, "args": {"lr": 1e-5}}, path)
+    assert same(ex.read_checkpoint(path), tower)
+
+
+def test_integer_buffers_are_skipped_and_half_precision_becomes_float32(tower, path):
+    half = {key: tensor.half() for key, tensor in tower.items()}
+    torch.save(half | {"position_ids": torch.arange(5)}, path)
+    found = ex.read_checkpoint(path)
+    assert same(found, {key: tensor.float() for key, tensor in half.items()})
+
+
+def test_the_kind_is_told_from_the_content_not_the_suffix(tower, tmp_path):
+    save_file(tower, tmp_path / "weights.bin")
+    assert same(ex.read_checkpoint(tmp_path / "weights.bin"), tower)
+
+
+def test_old_torch_files_that_are_no_zip_are_read_too(tower, path):
+    torch.save(tower, path, _use_new_zipfile_serialization=False)
+    assert same(ex.read_checkpoint(path), tower)
+
+
+# --- bad files -------------------------------------------------------------------------------
+
+
+def refused(path, message):
+    with pytest.raises(ex.CheckpointError, match=message) as caught:
+        ex.read_checkpoint(path)
+    assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_weights_are_refused_naming_the_tensor(tower, path, value):
+    damaged = {key: tensor.clone() for key, tensor in tower.items()}
+    damaged["proj"][0, 0] = value
+    torch.save(damaged, path)
+    refused(path, "(NaN|infinite values) in 'proj'")
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["torch", "safetensors"])
+@pytest.mark.parametrize("keep", [0.02, 0.5, 0.98])
+def test_a_truncated_file_is_refused(tower, path, save, keep):
+    save(tower, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    refused(path, "again")
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["torch", "safetensors"])
+def test_damage_anywhere_gives_a_checkpoint_error_or_the_tensors_but_nothing_else(
+    tower, path, save
+):
+    save(tower, path)
+    whole = path.read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for at in torch.randint(min(len(whole), 4000), (8,), generator=generator).tolist():
+            damaged[at] ^= 0xFF
+        path.write_bytes(bytes(damaged))
+        with contextlib.suppress(ex.CheckpointError):
+            ex.read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html>Not found", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b"\x1f\x8b\x08\x00rest", "gzip"),
+        (b"just some text that is no checkpoint", "neither"),
+        (struct.pack("<Q", 60 << 30) + b'{"a": 1}', "again"),
+        (struct.pack("<Q", 8) + b'{"a": 1}', "again"),
+        (b"PK\x03\x04 not really a zip", "again"),
+        (b"\x80\x02", "again"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused(path, content, message):
+    path.write_bytes(content)
+    refused(path, message)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(ex.CheckpointError, match="There is no file"):
+        ex.read_checkpoint(tmp_path / "nothing.pt")
+    with pytest.raises(ex.CheckpointError, match="is a folder"):
+        ex.read_checkpoint(tmp_path)
+
+
+def test_a_foreign_zip_is_refused(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    refused(path, "again")
+
+
+@pytest.mark.parametrize("data", [{}, {"a": 1}, {"state_dict": {}}, torch.zeros(3), [1, 2], "text"])
+def test_a_torch_file_without_named_tensors_is_refused(path, data):
+    torch.save(data, path)
+    refused(path, "named tensors")
+
+
+def test_a_text_tower_alone_is_refused(path):
+    torch.save(TEXT, path)
+    refused(path, "no image tower")
+
+
+def test_a_file_with_only_integers_is_refused(path):
+    torch.save({"position_ids": torch.arange(3)}, path)
+    refused(path, "no floating-point")
+
+
+class Attack:
+    """Pickles into a call that creates a file."""
+
+    def __init__(self, proof):
+        self.proof = proof
+
+    def __reduce__(self):
+        return (open, (str(self.proof), "w"))
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "old torch", "nested"])
+def test_code_in_a_pickle_is_not_executed(tmp_path, path, how):
+    proof = tmp_path / "executed"
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(Attack(proof)))
+    elif how == "torch":
+        torch.save(Attack(proof), path)
+    elif how == "old torch":
+        torch.save(Attack(proof), path, _use_new_zipfile_serialization=False)
+    else:
+        torch.save({"state_dict": {"proj": torch.zeros(2)}, "extra": Attack(proof)}, path)
+    refused(path, "Nothing was run")
+    assert not proof.exists()
+
+
+def test_a_pickled_module_is_refused_with_the_remedy(path):
+    torch.save(torch.nn.Linear(2, 2), path)
+    refused(path, r"state_dict\(\)")
