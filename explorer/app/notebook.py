@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
+from typing import Any
 
 import panel as pn
+
+DEBOUNCE = 5
+"""Milliseconds the browser waits for more changes before it sends one to a notebook's kernel."""
 
 
 def prepare() -> None:
@@ -13,8 +19,11 @@ def prepare() -> None:
     The browser half is put into the cell's output (`inline`), since a lens must also work where no
     content network can be reached. Outside a notebook kernel this does nothing.
     """
-    if in_kernel() and not pn.extension._loaded:
-        pn.extension(inline=True)
+    if in_kernel():
+        if not pn.extension._loaded:
+            pn.extension(inline=True)
+        _listen_in_the_main_thread()
+        _listen_soon()
 
 
 def in_kernel() -> bool:
@@ -24,3 +33,38 @@ def in_kernel() -> bool:
     from IPython import get_ipython
 
     return hasattr(get_ipython(), "kernel")
+
+
+def _listen_in_the_main_thread() -> None:
+    """Handle what the browser says on the kernel's main event loop, as cells are.
+
+    JupyterLab >= 4.4 hands a widget's messages to a thread of its own (a kernel subshell). A lens
+    would then live in two threads at once, and an update is several messages: two threads that
+    send at the same time mix them up, and the browser drops both.
+    """
+    from IPython import get_ipython
+    from panel.io.notebook import JupyterCommJSBinary, JupyterCommManagerBinary
+
+    main_loop = get_ipython().kernel.io_loop
+
+    class MainThreadComm(JupyterCommJSBinary):
+        def _handle_msg(self, msg: dict[str, Any]) -> None:
+            if threading.current_thread() is threading.main_thread():
+                super()._handle_msg(msg)
+            else:
+                main_loop.add_callback(super()._handle_msg, msg)
+
+    if JupyterCommManagerBinary.client_comm is JupyterCommJSBinary:
+        JupyterCommManagerBinary.client_comm = MainThreadComm
+
+
+def _listen_soon() -> None:
+    """Have the browser send what a person does after DEBOUNCE, not panel's 50 ms.
+
+    Panel has no setting for it. The sliders hold back further messages until one is answered, so
+    they do not need the wait.
+    """
+    from panel.models import comm_manager
+
+    if isinstance(comm_manager.CommManager, type):
+        comm_manager.CommManager = functools.partial(comm_manager.CommManager, debounce=DEBOUNCE)

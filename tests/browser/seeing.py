@@ -12,6 +12,7 @@ CHART = """() => {
                     edited: [...model.get_column("edited")],
                     zero_shot: [...model.get_column("zero_shot")],
                     n: [...model.get_column("n")],
+                    coefficient: [...model.get_column("coefficient")],
                 })
     return found
 }"""

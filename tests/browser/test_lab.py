@@ -12,6 +12,31 @@ from seeing import chart, edited, slider, tiles, wait_until_complete
 OPEN = "import explorer as ex\nm = ex.open_model('tiny')"
 LENS = "lens = ex.ArithmeticLens(m)\nlens"
 APP = "import explorer as ex\nex.app('tiny')"
+# Code of a person's own that reads and sets the recipe while the lens is in use: a change made by
+# hand is answered with a burst of changes to another task. A change made in another thread than the
+# code's would race with it (JupyterLab gives a widget's messages a thread), so the thread is shown.
+ANSWERING = """import asyncio, ipywidgets, threading
+seen = ipywidgets.Label('nothing')
+async def answer(digits):
+    for i in range(1, 31):
+        lens.recipe = lens.recipe.with_coefficient('letters', i / 20)
+        await asyncio.sleep(0.02)
+def listen(*_):
+    seen.value = f"{lens.recipe.coefficient('digits')} in {threading.current_thread().name}"
+    if lens.recipe.coefficient('digits') == 2 and not lens.recipe.coefficient('letters'):
+        answering.append(asyncio.ensure_future(answer(2)))
+answering = []
+lens.state.param.watch(listen, 'recipe')
+seen"""
+WIDGET = """import ipywidgets
+lens = ex.ArithmeticLens(m)
+widget, seen = lens.to_ipywidget(), ipywidgets.Label('nothing')
+widget.observe(lambda change: setattr(seen, 'value', str(change['new'])), 'value')
+halve = ipywidgets.Button(description='halve')
+def half(_):
+    widget.value = {task: x / 2 for task, x in widget.value.items()}
+halve.on_click(half)
+ipywidgets.VBox([widget, halve, seen])"""
 
 
 def printed(page) -> str:
@@ -45,3 +70,24 @@ def test_the_lens_fits_a_narrow_and_a_wide_cell(page, lab):
         output = page.locator(".jp-OutputArea-output").last
         overflow = output.evaluate("o => o.scrollWidth - o.clientWidth")
         assert overflow <= 2, f"the lens overflows a window of {width} px by {overflow} px"
+
+
+def test_code_reads_the_recipe_and_a_burst_of_changes_by_code_reaches_the_sliders(page, lab, until):
+    lab.open(page, [OPEN, LENS, ANSWERING])
+    wait_until_complete(page)
+    slider(page, "Digits").focus()
+    page.keyboard.press("End")
+    page.locator(".widget-label", has_text="2.0 in MainThread").wait_for()
+    until(lambda: slider(page, "Letters").input_value() == "1.5", "the slider follows the code")
+    until(lambda: chart(page)["coefficient"][1] == 1.5, "the chart follows the code")
+
+
+def test_the_ipywidget_in_a_vbox_is_observed_and_set(page, lab, until):
+    lab.open(page, [OPEN, WIDGET])
+    wait_until_complete(page)
+    slider(page, "Digits").focus()
+    page.keyboard.press("End")
+    page.locator(".widget-label", has_text="{'digits': 2.0}").wait_for()
+    page.get_by_role("button", name="halve").click()
+    page.locator(".widget-label", has_text="{'digits': 1.0}").wait_for()
+    until(lambda: slider(page, "Digits").input_value() == "1", "the slider follows the widget")
