@@ -32,12 +32,21 @@ _ROOM_OF = {
     "Schedule": "explorer.editing.schedule",
     "constant": "explorer.editing.schedule",
     "lines": "explorer.editing.schedule",
-    "layer_of": "explorer.editing.schedule",
+    "inverse_lines": "explorer.editing.schedule",
+    "shuffled_lines": "explorer.editing.schedule",
+    "piecewise": "explorer.editing.schedule",
+    "per_layer": "explorer.editing.schedule",
+    "layer_of": "explorer.editing.layers",
     "merge": "explorer.editing.merging",
     "merging_method": "explorer.editing.methods",
     "merging_methods": "explorer.editing.methods",
+    "adamerging": "explorer.editing.adamerging",
     "accuracy": "explorer.measures.accuracy",
     "accuracy_run": "explorer.measures.accuracy",
+    "disentanglement": "explorer.measures.disentanglement",
+    "disentanglement_pairs": "explorer.measures.pairs",
+    "disentanglement_summary": "explorer.measures.map_summary",
+    "kernel_localisation": "explorer.measures.kernel",
     "geometry": "explorer.measures.geometry",
     "best_shared_coefficient": "explorer.measures.search",
     "negation": "explorer.measures.search",
@@ -52,15 +61,21 @@ _ROOM_OF = {
     "ImageError": "explorer.errors",
     "HubError": "explorer.errors",
     "NothingFeasibleError": "explorer.errors",
+    "GrammarError": "explorer.errors",
     "RunCancelled": "explorer.errors",
     "ArithmeticLens": "explorer.app.arithmetic",
+    "DisentanglementLens": "explorer.app.disentanglement.lens",
+    "HierarchyLens": "explorer.app.tree.lens",
 }
 
 __all__ = [
     "COEFFICIENT_RANGE",
     "ArithmeticLens",
     "CheckpointError",
+    "DisentanglementLens",
     "ExplorerError",
+    "GrammarError",
+    "HierarchyLens",
     "HubError",
     "ImageError",
     "Model",
@@ -79,11 +94,18 @@ __all__ = [
     "__version__",
     "accuracy",
     "accuracy_run",
+    "adamerging",
     "app",
     "best_shared_coefficient",
     "catalog",
     "constant",
+    "disentanglement",
+    "disentanglement_pairs",
+    "disentanglement_summary",
     "geometry",
+    "hierarchy",
+    "inverse_lines",
+    "kernel_localisation",
     "layer_of",
     "lines",
     "merge",
@@ -92,22 +114,38 @@ __all__ = [
     "negation",
     "negation_coefficient",
     "open_model",
+    "per_layer",
+    "piecewise",
     "read_checkpoint",
+    "shuffled_lines",
 ]
 
 if TYPE_CHECKING:
-    from explorer import app
+    from explorer import app, hierarchy
     from explorer.app.arithmetic import ArithmeticLens
+    from explorer.app.disentanglement.lens import DisentanglementLens
+    from explorer.app.tree.lens import HierarchyLens
     from explorer.checkpoints.catalogue import catalog
     from explorer.checkpoints.reading import read_checkpoint
     from explorer.compute.run import Run
+    from explorer.editing.adamerging import adamerging
+    from explorer.editing.layers import layer_of
     from explorer.editing.merging import merge
     from explorer.editing.methods import merging_method, merging_methods
-    from explorer.editing.schedule import Schedule, constant, layer_of, lines
+    from explorer.editing.schedule import (
+        Schedule,
+        constant,
+        inverse_lines,
+        lines,
+        per_layer,
+        piecewise,
+        shuffled_lines,
+    )
     from explorer.editing.task_vector import TaskVector
     from explorer.errors import (
         CheckpointError,
         ExplorerError,
+        GrammarError,
         HubError,
         ImageError,
         ModelError,
@@ -118,7 +156,11 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from explorer.measures.accuracy import accuracy, accuracy_run
+    from explorer.measures.disentanglement import disentanglement
     from explorer.measures.geometry import geometry
+    from explorer.measures.kernel import kernel_localisation
+    from explorer.measures.map_summary import disentanglement_summary
+    from explorer.measures.pairs import disentanglement_pairs
     from explorer.measures.search import best_shared_coefficient, negation, negation_coefficient
     from explorer.models.heads import ZeroShotHead
     from explorer.models.model import Model, open_model
@@ -129,6 +171,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name == "app":  # the room `explorer.app` is a callable module: ex.app() shows the whole app
         return importlib.import_module("explorer.app")
+    if name == "hierarchy":  # a room of its own: ex.hierarchy.Grammar, ex.hierarchy.posterior
+        return importlib.import_module("explorer.hierarchy")
     room = _ROOM_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'explorer' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `explorer lab | app | zoo | merge | bench | doctor`.
+"""The command line: `explorer lab | app | zoo | map | merge | bench | doctor`.
 
 Only the standard library is imported here at the top: `explorer --help` answers at once, and each
 command imports what it needs when it runs.
@@ -69,6 +69,28 @@ def _parser() -> argparse.ArgumentParser:
     zoo_commands = zoo.add_subparsers(metavar="ACTION", required=True)
     zoo_list = zoo_commands.add_parser("list", help="name, kind, tasks and size of each")
     zoo_list.set_defaults(run=_zoo_list)
+    zoo_cache = zoo_commands.add_parser("cache", help="the maps kept on disk")
+    zoo_cache.add_argument("--clear", action="store_true", help="delete them")
+    zoo_cache.set_defaults(run=_zoo_cache)
+
+    error_map = commands.add_parser("map", help="compute the disentanglement map of two tasks")
+    error_map.add_argument("tasks", nargs=2, metavar="TASK", help="two tasks with a vector")
+    error_map.add_argument("--model", default="glyphs", help="a name or a folder (glyphs)")
+    error_map.add_argument("--space", default="weights", help="weights, posthoc or tangent")
+    error_map.add_argument("--n", type=int, default=2048, help="images a task, at most (2048)")
+    error_map.add_argument("--points", type=int, default=21, help="points an axis (21)")
+    error_map.add_argument(
+        "--range",
+        nargs=2,
+        type=float,
+        default=(-3.0, 3.0),
+        metavar=("LOW", "HIGH"),
+        help="of both coefficients (-3 3)",
+    )
+    error_map.add_argument("--seed", type=int, default=0, help="draws the images (0)")
+    error_map.add_argument("-o", "--output", type=Path, help="file.nc (NetCDF) to write")
+    error_map.add_argument("--force", action="store_true", help="write over a file that is there")
+    error_map.set_defaults(run=_map)
 
     merge = commands.add_parser("merge", help="write the model that a recipe describes")
     merge.add_argument("recipe", type=Path, help="recipe file (JSON), as saved from the app")
@@ -191,8 +213,62 @@ def _zoo_list(arguments: argparse.Namespace) -> None:
     print(table[columns].rename(columns={"size": "MB"}).to_string(index=False))
 
 
+def _zoo_cache(arguments: argparse.Namespace) -> None:
+    from datetime import datetime
+
+    from explorer.compute.store import Store
+
+    store = Store()
+    if arguments.clear:
+        store.clear()
+        print(f"{store.path} is empty now")
+        return
+    sets = store.listing()
+    for kept in sets:
+        used = f"{datetime.fromtimestamp(kept.used):%Y-%m-%d %H:%M}"
+        print(f"{used}  {kept.megabytes:8.2f} MB  {kept.cells:6d} cells  {kept.title}")
+    total = sum(kept.megabytes for kept in sets)
+    print(f"{store.path}: {len(sets)} maps, {total:.1f} of {store.cap / 1e6:g} MB")
+
+
+def _map(arguments: argparse.Namespace) -> None:
+    if arguments.output:
+        _check_output(arguments.output, arguments.force, ".nc", "NetCDF")
+    if arguments.points < 1:
+        raise ExplorerError(f"A map has 1 point an axis or more, not {arguments.points}.")
+
+    import numpy as np
+
+    import explorer as ex
+
+    low, high = arguments.range
+    model = ex.open_model(arguments.model)
+    run = ex.disentanglement(
+        model,
+        arguments.tasks,
+        np.linspace(low, high, arguments.points),
+        n=arguments.n,
+        space=arguments.space,
+        seed=arguments.seed,
+    )
+    found = run.result()
+    if arguments.output:
+        try:
+            found.to_netcdf(arguments.output, engine="h5netcdf")
+        except OSError as error:
+            raise ExplorerError(f"{arguments.output} could not be written: {error}") from error
+    summary = ex.disentanglement_summary(found)
+    images = " and ".join(map(str, found["n"].values))
+    print(f"{run.title} in {model.family}: {found.attrs['resolution']}, {images} images")
+    for region in summary["region"].values:
+        part = summary.sel(region=region)
+        terms = ", ".join(f"{t} {float(part['error'].sel(task=t)):.3f}" for t in arguments.tasks)
+        print(f"  {region} ({int(part['cells'])} cells): {float(part['mean_error']):.3f} ({terms})")
+    print(f"  {found.attrs['stored']}" + (f", {arguments.output}" if arguments.output else ""))
+
+
 def _merge(arguments: argparse.Namespace) -> None:
-    _check_output(arguments.output, arguments.force)
+    _check_output(arguments.output, arguments.force, ".safetensors", "safetensors")
 
     from safetensors.torch import save_file
 
@@ -211,11 +287,9 @@ def _merge(arguments: argparse.Namespace) -> None:
     print(f"{arguments.output}: {len(merged)} tensors of the image tower, {size:.1f} MB")
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
-    if output.suffix != ".safetensors":
-        raise ExplorerError(
-            f"The output is a safetensors file: give it as {output.stem}.safetensors"
-        )
+def _check_output(output: Path, overwrite: bool, suffix: str, kind: str) -> None:
+    if output.suffix != suffix:
+        raise ExplorerError(f"The output is a {kind} file: give it as {output.stem}{suffix}")
     if not output.parent.is_dir():
         raise ExplorerError(f"There is no folder {output.parent} to write {output.name} to.")
     if output.exists() and not overwrite:

@@ -36,6 +36,10 @@ class NothingFeasibleError(ExplorerError):
     """A search in which no candidate satisfies the constraint."""
 
 
+class GrammarError(ExplorerError):
+    """A grammar that cannot exist, or evidence and noise that are none for it."""
+
+
 class RunCancelled(ExplorerError):
     """The run was cancelled before it had a result."""
 

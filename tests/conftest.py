@@ -12,6 +12,14 @@ import explorer as ex
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch) -> Path:
+    """Maps are kept in a folder of the test's own, never in the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("EXPLORER_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """A complete model folder with three tasks and a control task. Do not change it."""

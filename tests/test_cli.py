@@ -43,7 +43,7 @@ def test_help_answers_within_half_a_second():
 def test_help_names_every_command(capsys):
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    for command in ("lab", "app", "zoo", "merge", "bench", "doctor"):
+    for command in ("lab", "app", "zoo", "map", "merge", "bench", "doctor"):
         assert f"\n    {command} " in out
 
 
@@ -284,6 +284,57 @@ def test_a_hub_that_does_not_answer_costs_seconds_and_a_warning(monkeypatch):
     assert time.monotonic() - start < 3
     assert finding.state == "warn"
     assert "HTTPS_PROXY" in finding.remedy
+
+
+def test_map_writes_the_dataset_and_prints_its_summary(capsys, tiny_folder, tmp_path):
+    import xarray as xr
+
+    output = tmp_path / "map.nc"
+    grid = ("--range", "-1", "2", "--points", "4", "--n", "20", "--seed", "3")
+    command = ("map", "digits", "letters", "--model", str(tiny_folder), *grid, "-o", str(output))
+    status, out, _ = run(capsys, *command)
+    assert status == 0
+    assert "search region (4 cells)" in out
+    with xr.open_dataset(output, engine="h5netcdf") as saved:
+        assert saved["alpha1"].values.tolist() == [-1, 0, 1, 2]
+        assert saved["n"].values.tolist() == [20, 20]
+        assert saved.attrs["seed"] == 3
+    status, _, err = run(capsys, *command)
+    assert status == 2
+    assert "exists" in err
+    assert run(capsys, *command, "--force", "--space", "tangent")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("digits", "digits"), "two different tasks"),
+        (("digits", "leters"), "'letters'"),
+        (("digits", "letters", "--points", "0"), "1 point an axis"),
+        (("digits", "letters", "--n", "0"), "1 or more"),
+        (("digits", "letters", "--space", "flat"), "no space 'flat'"),
+        (("digits", "letters", "-o", "map.csv"), "map.nc"),
+    ],
+)
+def test_a_map_that_makes_no_sense_is_one_sentence(capsys, tiny_folder, arguments, sentence):
+    status, _, err = run(capsys, "map", *arguments, "--model", str(tiny_folder))
+    assert status == 2
+    assert err.startswith("explorer: ")
+    assert sentence in err
+
+
+def test_zoo_cache_lists_the_maps_that_are_kept_and_clears_them(capsys, tiny_folder, own_cache):
+    run(capsys, "map", "digits", "letters", "--model", str(tiny_folder), "--points", "2", "--n=9")
+    out = run(capsys, "zoo", "cache")[1]
+    assert "9 cells  digits and letters of tiny" in out
+    assert f"{own_cache / 'maps.sqlite'}: 1 maps" in out
+    assert "is empty now" in run(capsys, "zoo", "cache", "--clear")[1]
+    assert ": 0 maps" in run(capsys, "zoo", "cache")[1]
+    (own_cache / "maps.sqlite").write_bytes(b"x" * 5000)
+    status, _, err = run(capsys, "zoo", "cache")
+    assert status == 2
+    assert "damaged" in err
+    assert run(capsys, "zoo", "cache", "--clear")[0] == 0
 
 
 def test_the_doctor_finds_a_damaged_file_of_the_zoo(tmp_path, monkeypatch, tiny_folder):

@@ -173,10 +173,13 @@ def test_the_version_is_in_the_change_log():
     assert f"## {explorer.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_example_in_the_readme_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(example.splitlines()) <= 10
-    exec(compile(example, "README.md", "exec"), {})
+def test_the_examples_in_the_readme_run_one_after_the_other():
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert len(examples) == 2
+    names: dict[str, object] = {}
+    for example in examples:
+        assert len(example.splitlines()) <= 10
+        exec(compile(example, "README.md", "exec"), names)
 
 
 def test_the_table_in_the_readme_is_what_is_measured():

@@ -4,10 +4,20 @@ import pytest
 import torch
 
 import explorer as ex
+from explorer.compute.cell_weights import CellWeights
 from explorer.compute.resident import MAX_MOVES, EditedWeights, FlatLayout, ResidentWeights
 from explorer.editing import methods
 
-SCHEDULES = [None, ex.constant(0.5), ex.lines(0.2, 0.8), ex.lines(0.2, 0.8, outside="depth")]
+SCHEDULES = [
+    None,
+    ex.constant(0.5),
+    ex.lines(0.2, 0.8),
+    ex.lines(0.2, 0.8, outside="depth"),
+    ex.inverse_lines(0.2, 0.8),
+    ex.shuffled_lines(0.2, 0.8, seed=1),
+    ex.piecewise([(0, 0.3), (0.4, -0.1), (1, 1.2)], outside="depth"),
+    ex.per_layer([0.1, 0.5, -0.3], outside=0.7),
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +113,16 @@ def test_the_tower_sees_a_move_without_being_touched(resident):
     before = view.clone()
     edited.move("digits", 0.5)
     torch.testing.assert_close(view, before + 0.5 * resident.vector("digits")["proj"])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_a_cell_of_a_plane_equals_the_merge_under_every_schedule(tiny_model, vectors, schedule):
+    recipe = ex.Recipe(coefficients={"digits": 1, "hearts": 1}, schedule=schedule)
+    cells = CellWeights(tiny_model, recipe)
+    for a1, a2 in [(0.5, -1.0), (0.5, 2.0), (-0.3, 0.0)]:
+        cells.set(a1, a2)
+        c = {"digits": a1, "hearts": a2}
+        assert_close(cells.named(), by_hand(tiny_model.base, vectors, c, schedule))
 
 
 def test_the_flat_buffer_is_ordered_by_depth_and_covers_every_parameter_once(tiny_model):

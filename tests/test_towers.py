@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import explorer as ex
+from explorer.models import towers
 from explorer.models.heads import zero_shot_head
 from explorer.models.tokens import END, START, Vocabulary, byte_pairs
 from explorer.models.towers import VisionTower, build_text_tower, build_tower, load_weights
@@ -214,3 +216,23 @@ def test_an_unknown_word_is_named_with_the_nearest_known_words(tiny_model):
 def test_a_vocabulary_that_is_none_is_a_model_error(tokens):
     with pytest.raises(ex.ModelError, match="vocabulary"):
         Vocabulary(tokens, 8)
+
+
+@pytest.mark.parametrize("size", [1, 300])  # large scores overflow where no maximum is taken off
+def test_short_attention_is_softmax_attention(size):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 5, 4, 17, 8, generator=generator, dtype=torch.float64).unbind()
+    expected = F.scaled_dot_product_attention(size * q, k, v)
+    torch.testing.assert_close(towers._short_attention(size * q, k, v), expected)
+
+
+def test_a_bfloat16_tower_agrees_with_float32_however_it_attends(monkeypatch, tiny_model):
+    images = tiny_model.image_store.normalised(
+        tiny_model.image_store.pixels("digits", "test"), torch.float32
+    )
+    float32 = tiny_model.engine()._tower(torch.float32)(images)
+    tower = tiny_model.engine(precision="bfloat16")._tower(torch.bfloat16)
+    for tokens in (0, 32):  # the fused kernel, then attention spelled out
+        monkeypatch.setattr(towers, "_SHORT", tokens)
+        features = tower(images.bfloat16()).float()
+        assert (features - float32).norm() / float32.norm() < 0.02

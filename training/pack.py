@@ -224,6 +224,11 @@ def card_text(card: dict) -> str:
         )
     lines += [
         "",
+        "## Is the tangent space more disentangled?",
+        "",
+        "<!-- disentanglement: begin (written by python docs/disentanglement_table.py) -->",
+        "<!-- disentanglement: end -->",
+        "",
         "## Recipe",
         "",
         f"- Pretraining: {found['pretraining']}.",

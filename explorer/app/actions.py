@@ -1,28 +1,18 @@
-"""What the browser asks for, done to the lens. A browser may send anything, so it is checked."""
+"""What the browser asks of the arithmetic lens, done to it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from explorer.app import presets, saving
+from explorer.app import listening, presets
+from explorer.app.listening import Listening, Message
 from explorer.errors import ExplorerError
 from explorer.recipe import Recipe
 
-if TYPE_CHECKING:
-    from explorer.app.arithmetic import ArithmeticLens
 
-Message = Mapping[str, Any]
-
-_log = logging.getLogger(__name__)
-
-
-class Actions:
-    """One method for each component; each turns a message into one change of the lens's state."""
-
-    def __init__(self, lens: ArithmeticLens):
-        self._lens = lens
+class Actions(Listening):
+    """Messages of sliders, presets and gallery, and recipes loaded from a file."""
 
     def mixer(self, message: Message) -> None:
         """Sliders, switches, solo, focus; `task` is None for the slider of all tasks."""
@@ -69,18 +59,9 @@ class Actions:
 
         self._do(message, {"preset": apply})
 
-    def toolbar(self, message: Message) -> None:
-        """Undo, redo, load a recipe, save a file."""
-        lens, what = self._lens, message.get("what")
-        self._do(
-            message,
-            {
-                "undo": lens.state.undo,
-                "redo": lens.state.redo,
-                "load": lambda: lens.state.replace(_read_recipe(message)),
-                "save": lambda: lens.save(saving.kind(what)),
-            },
-        )
+    def _tools(self, message: Message) -> listening.Actions:
+        load = {"load": lambda: self._lens.state.replace(_read_recipe(message))}
+        return super()._tools(message) | load
 
     def gallery(self, message: Message) -> None:
         """Which task's images, which page of them, all or only those whose label changed."""
@@ -101,29 +82,6 @@ class Actions:
                 "changed_only": changed_only,
             },
         )
-
-    def notices(self, message: Message) -> None:
-        """The status line is on screen; a sentence was read and dismissed."""
-        self._do(
-            message,
-            {
-                "ready": self._lens.drawing.screen.ready,
-                "dismiss": lambda: self._lens.dismiss(int(message["index"])),
-            },
-        )
-
-    def _do(self, message: Message, actions: Mapping[str, Callable[[], None]]) -> None:
-        """Do what was asked, or say in a sentence why not; then let the screen tell the truth."""
-        action = actions.get(message["kind"])
-        if action is None:
-            return
-        try:
-            action()
-        except ExplorerError as error:
-            self._lens.complain(str(error))
-        except (KeyError, TypeError, ValueError) as error:
-            _log.warning("a message from the browser made no sense (%r)", error)
-        self._lens.drawing.outdated("recipe")
 
 
 def _read_recipe(message: Message) -> Recipe:

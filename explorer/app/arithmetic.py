@@ -8,20 +8,17 @@ ex.ArithmeticLens(m)
 from __future__ import annotations
 
 import asyncio
-import base64
 import functools
-import logging
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import panel as pn
 import xarray as xr
 
-from explorer.app import links, notebook, presets, saving
+from explorer.app import links, presets, saving
 from explorer.app.drawing import Drawing
 from explorer.app.gallery import Page, page_of
-from explorer.app.layout import Display, empty
+from explorer.app.layout import Display
+from explorer.app.lens import Lens
 from explorer.app.measuring import Measuring, Picture
 from explorer.app.picture import predictions
 from explorer.app.state import LensState, Prompts
@@ -33,12 +30,8 @@ if TYPE_CHECKING:
     from explorer.app.widget import ArithmeticWidget
     from explorer.models.model import Model
 
-SENTENCES_KEPT = 3
 
-_log = logging.getLogger(__name__)
-
-
-class ArithmeticLens(pn.viewable.Viewer):
+class ArithmeticLens(Lens):
     """Sliders for the task vectors of a model, and live what they do to accuracies and labels.
 
     Displays itself as the last line of a notebook cell; `page()` is the same as a page of its own,
@@ -52,7 +45,6 @@ class ArithmeticLens(pn.viewable.Viewer):
         Raises RecipeError or UnknownNameError if recipe does not fit model; what does not fit in
         query becomes a sentence on screen.
         """
-        notebook.prepare()
         super().__init__()
         self.model = model
         self.titles = {task: model.task(task).title for task in model.all_tasks}
@@ -62,13 +54,11 @@ class ArithmeticLens(pn.viewable.Viewer):
         self.before: dict[str, np.ndarray] = {}
         self.images_shown: Page | None = None
         self.busy = False
-        self.sentences: list[str] = []
         self.best = model.best_shared_coefficient()
         self.searched: xr.Dataset | None = None
         self._search: Runner | None = None
         self._images: tuple[str, np.ndarray, np.ndarray] | None = None
         self.geometry: xr.Dataset | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         if recipe is not None:
             self.state.replace(recipe)
         self.measuring = Measuring(model, self._measured, self._failed, self._is_busy)
@@ -104,17 +94,6 @@ class ArithmeticLens(pn.viewable.Viewer):
         """The model's own class names and templates."""
         own = self.model.task(task)
         return Prompts(tuple(own.class_names), tuple(own.templates))
-
-    def complain(self, sentence: str) -> None:
-        """Put a sentence about what went wrong on screen. It is shown as text, never as HTML."""
-        kept = [s for s in self.sentences if s != sentence]
-        self.sentences = [*kept, sentence][-SENTENCES_KEPT:]
-        self.drawing.outdated("notices")
-
-    def dismiss(self, index: int) -> None:
-        """Take one sentence off the screen."""
-        self.sentences = [s for i, s in enumerate(self.sentences) if i != index]
-        self.drawing.outdated("notices")
 
     # State -> measurement -> screen
 
@@ -156,12 +135,6 @@ class ArithmeticLens(pn.viewable.Viewer):
     def _is_busy(self, busy: bool) -> None:
         self.busy = busy
         self.drawing.outdated("notices")
-
-    def _failed(self, error: BaseException) -> None:
-        if not isinstance(error, ExplorerError):
-            _log.error("the lens met an unexpected error", exc_info=error)
-            error = ExplorerError(f"Something went wrong: {type(error).__name__}: {error}.")
-        self.complain(str(error))
 
     async def _turn_page(self) -> None:
         """Fetch the pictures of the focused task's page, off the event loop."""
@@ -237,21 +210,8 @@ class ArithmeticLens(pn.viewable.Viewer):
             f"recipe = {self.recipe.to_python()}\nex.accuracy(m, recipe)\n"
         )
 
-    def save(self, what: str) -> None:
-        """Hand what is on screen to the browser as a file; what as for `file`."""
-        self._spawn(self._save(what))
-
-    async def _save(self, what: str) -> None:
-        try:
-            data = await asyncio.to_thread(self.file, what)
-        except ExplorerError as error:
-            self.complain(str(error))
-            return
-        name, text = (
-            saving.file_name(self.recipe.base, what),
-            base64.b64encode(data).decode("ascii"),
-        )
-        self.drawing.toolbar.offer(name, saving.MIME[what], text)
+    def _named(self, what: str) -> tuple[str, str]:
+        return saving.file_name(self.recipe.base, saving.kind(what)), saving.MIME[what]
 
     def file(self, what: str) -> bytes:
         """What is on screen as a file: "png", "svg", "csv", "nc" (NetCDF), "json" (the recipe)."""
@@ -268,33 +228,8 @@ class ArithmeticLens(pn.viewable.Viewer):
 
     # Displays and life
 
-    def display(self) -> Display:
-        """A new display of this lens, with charts of its own."""
-        made = Display(self)
-        self.drawing.displays.append(made)
-        if (drawn := self.drawing.rows()) is not None:
-            made.show(drawn)
-        self.start()
-        return made
-
-    def embedded(self) -> pn.viewable.Viewable:
-        """The lens for a notebook cell or inside another layout."""
-        return self.display().embedded()
-
-    def page(self) -> pn.viewable.Viewable:
-        """The lens as a page of its own, for serving; the lens ends with the page's session."""
-        page = self.display().page()
-        if self.drawing.screen.document is not None:
-
-            def end(_: object) -> None:
-                self.close()
-                empty(page)
-
-            pn.state.on_session_destroyed(end)
-        return page
-
-    def __panel__(self) -> pn.viewable.Viewable:
-        return self.embedded()
+    def _make_display(self) -> Display:
+        return Display(self)
 
     def to_ipywidget(self) -> ArithmeticWidget:
         """The lens as an ipywidget; its `value` (task -> coefficient) can be observed and set."""
@@ -304,29 +239,11 @@ class ArithmeticLens(pn.viewable.Viewer):
 
     async def settled(self) -> None:
         """Wait until the picture on screen is complete (for scripts and tests)."""
-        self.start()
-        while self.measuring.runner.busy or self._tasks:
-            await self.measuring.runner.settled()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._settle(self.measuring.runner)
 
     def close(self) -> None:
         """Stop measuring and let go of threads. Called when a served session ends."""
-        self.drawing.screen.close()
+        super().close()
         self.measuring.close()
         if self._search is not None:
             self._search.close()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine on the event loop, if there is one (a script has none, and no screen)."""
-        try:
-            task = asyncio.get_running_loop().create_task(work)
-        except RuntimeError:
-            work.close()
-            return
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned)
-
-    def _spawned(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed(error)

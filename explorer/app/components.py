@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import param
@@ -16,12 +17,21 @@ from panel.custom import JSComponent
 
 JAVASCRIPT = Path(__file__).parent / "js"
 
+RECIPE_FILES = (
+    ["png", "Figure, PNG"],
+    ["svg", "Figure, SVG"],
+    ["csv", "Accuracies, CSV"],
+    ["nc", "Everything measured, NetCDF"],
+    ["json", "Recipe, JSON"],
+)
 
-def _style(name: str) -> list[str]:
+
+def style(name: str) -> list[str]:
+    """Style sheets of a component: what all share, and its own in `js/`."""
     return [(JAVASCRIPT / "common.css").read_text("utf-8"), (JAVASCRIPT / name).read_text("utf-8")]
 
 
-class _Messenger(JSComponent):
+class Messenger(JSComponent):
     """A component whose browser half sends dictionaries with a "kind"."""
 
     __abstract = True
@@ -35,7 +45,7 @@ class _Messenger(JSComponent):
             self._listener(data)
 
 
-class Mixer(_Messenger):
+class Mixer(Messenger):
     """A row a task: switch, name, slider with number field, solo; and one row for all tasks."""
 
     tasks = param.List(doc="Rows in order: {name, title}.")
@@ -45,19 +55,27 @@ class Mixer(_Messenger):
     focus = param.String("", doc="The task whose images are shown.")
     shared = param.Number(0.0, doc="Where the slider for all tasks stands.")
     heard = param.Dict({}, doc="Number of the last message taken into account, a display.")
+    low = param.Number(-1.0, doc="Left end of every slider.")
+    high = param.Number(2.0, doc="Right end of every slider.")
+    step = param.Number(0.01)
+    plain = param.Boolean(False, doc="Sliders alone: no switches, no solo, no row for all tasks.")
 
     _esm = JAVASCRIPT / "mixer.js"
-    _stylesheets = _style("mixer.css")
+    _stylesheets = style("mixer.css")
+
+    noted: Mapping[str, int] = MappingProxyType({})
+    """What `heard` is to become. It goes out together with the values that the messages led to:
+    ahead of them, it would have the browser take the old values for an answer."""
 
     def hear(self, message: Mapping[str, Any]) -> None:
-        """Message was taken into account: the display that sent it may now be corrected."""
+        """Message was taken into account: the display that sent it may be corrected."""
         view, seq = message.get("view"), message.get("seq")
         if isinstance(view, str) and isinstance(seq, int):
-            others = {v: s for v, s in [*self.heard.items()][-7:] if v != view}
-            self.heard = {**others, view: seq}
+            others = {v: s for v, s in [*self.noted.items()][-7:] if v != view}
+            self.noted = {**others, view: seq}
 
 
-class Presets(_Messenger):
+class Presets(Messenger):
     """Buttons and menus for the recipes everybody wants first."""
 
     tasks = param.List(doc="Choices in order: {name, title}.")
@@ -65,10 +83,10 @@ class Presets(_Messenger):
     searching = param.Boolean(False, doc="Whether a search for it is under way.")
 
     _esm = JAVASCRIPT / "presets.js"
-    _stylesheets = _style("presets.css")
+    _stylesheets = style("presets.css")
 
 
-class Toolbar(_Messenger):
+class Toolbar(Messenger):
     """Undo, redo, copy, save, load, and the keys that go with them."""
 
     can_undo = param.Boolean(False)
@@ -77,9 +95,11 @@ class Toolbar(_Messenger):
     query = param.String("", doc="Everything on screen as the query part of a link.")
     link_base = param.String("", doc="Address of a served app, for links copied in a notebook.")
     served = param.Boolean(False, doc="Whether this page is the app itself, not a notebook cell.")
+    saves = param.List([*RECIPE_FILES], doc="Kinds of file offered: [kind, what it is called].")
+    loads = param.Boolean(True, doc="Whether a recipe can be loaded from a file.")
 
     _esm = JAVASCRIPT / "toolbar.js"
-    _stylesheets = _style("toolbar.css")
+    _stylesheets = style("toolbar.css")
 
     def say(self, text: str) -> None:
         """Show a short sentence beside the buttons for a moment."""
@@ -90,7 +110,7 @@ class Toolbar(_Messenger):
         self._send_msg({"kind": "file", "name": name, "mime": mime, "data": data})
 
 
-class Gallery(_Messenger):
+class Gallery(Messenger):
     """Test images of one task, with predicted label, confidence and what changed."""
 
     tasks = param.List(doc="Choices in order: {name, title}.")
@@ -107,16 +127,17 @@ class Gallery(_Messenger):
     where = param.String("", doc='Which images these are: "1-48 of 1,000".')
 
     _esm = JAVASCRIPT / "gallery.js"
-    _stylesheets = _style("gallery.css")
+    _stylesheets = style("gallery.css")
 
 
-class Notices(_Messenger):
+class Notices(Messenger):
     """What is on screen, whether it is catching up, and what went wrong, in sentences."""
 
     text = param.String("")
     busy = param.Boolean(False)
     progress = param.Number(0.0)
     sentences = param.List()
+    action = param.String("", doc='A button beside the line ("stop"), or nothing.')
 
     _esm = JAVASCRIPT / "notices.js"
-    _stylesheets = _style("notices.css")
+    _stylesheets = style("notices.css")

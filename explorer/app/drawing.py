@@ -81,6 +81,7 @@ class Drawing:
     def _recipe(self) -> None:
         state = self.lens.state
         self.mixer.param.update(
+            heard={**self.mixer.noted},
             values=state.values,
             muted=[*state.off],
             solo=state.solo,

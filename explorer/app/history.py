@@ -1,11 +1,15 @@
-"""Undo and redo: a list of recipes and a place in it. A drag is one step."""
+"""Undo and redo: a list of recipes, or of other frozen settings, and a place in it.
+
+A drag is one step.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from explorer.recipe import Recipe
+Setting = TypeVar("Setting")
 
 PAUSE = 0.8
 """Seconds after which a second key press on the same slider is a new step."""
@@ -13,14 +17,14 @@ LONGEST = 200
 """Recipes remembered."""
 
 
-class History:
+class History(Generic[Setting]):
     """The recipes a session went through.
 
     `record` is called for every change. Changes that belong to one gesture (the same slider held,
     or the same key pressed again within `PAUSE` seconds) make one step together.
     """
 
-    def __init__(self, recipe: Recipe, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, recipe: Setting, clock: Callable[[], float] = time.monotonic):
         self._recipes = [recipe]
         self._at = 0
         self._gesture: str | None = None
@@ -29,7 +33,7 @@ class History:
         self._clock = clock
 
     @property
-    def current(self) -> Recipe:
+    def current(self) -> Setting:
         return self._recipes[self._at]
 
     @property
@@ -40,7 +44,7 @@ class History:
     def can_redo(self) -> bool:
         return self._at < len(self._recipes) - 1
 
-    def record(self, recipe: Recipe, gesture: str | None = None, done: bool = True) -> bool:
+    def record(self, recipe: Setting, gesture: str | None = None, done: bool = True) -> bool:
         """Remember recipe; `done` False says that the gesture (a drag) is still going on.
 
         Returns whether recipe begins a new step.
@@ -61,15 +65,15 @@ class History:
         self._at = len(self._recipes) - 1
         return not joins
 
-    def undo(self) -> Recipe:
+    def undo(self) -> Setting:
         """One step back; at the first recipe, that recipe."""
         return self._go(-1)
 
-    def redo(self) -> Recipe:
+    def redo(self) -> Setting:
         """One step forward; at the last recipe, that recipe."""
         return self._go(+1)
 
-    def _go(self, step: int) -> Recipe:
+    def _go(self, step: int) -> Setting:
         self._gesture, self._held = None, False
         self._at = min(max(self._at + step, 0), len(self._recipes) - 1)
         return self.current

@@ -6,7 +6,6 @@ because a Bokeh figure lives in one document only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
@@ -14,27 +13,29 @@ import panel_material_ui as pmui
 import xarray as xr
 
 from explorer.app.charts import coefficient_curve, cosine_matrix, norms_by_layer
+from explorer.app.display import MARK, LensDisplay
 from explorer.app.dumbbell import Dumbbell
+from explorer.app.late import LateChart
 from explorer.app.picture import Rows
-from explorer.app.theme import MATERIAL, SLIM_BAR
+from explorer.app.screen import push
+from explorer.app.theme import MATERIAL
 
 if TYPE_CHECKING:
     from explorer.app.arithmetic import ArithmeticLens
 
-SIDEBAR_WIDTH = 352
 PAGE_HEIGHT = "max(420px, calc(100vh - 62px))"
 """Of chart and tabs on a page of their own: everything on one screen, the tabs scroll."""
 CELL_HEIGHT = "470px"
 TABS = ("Images", "Vectors", "Prompts", "Search")
-MARK = "explorer-lens"
-"""CSS class of every display's root: the undo keys belong to the lens they were pressed in."""
 
 
-class Display:
+class Display(LensDisplay):
     """Charts and layout of one lens on one screen."""
 
+    title = "Weight explorer · task arithmetic"
+
     def __init__(self, lens: ArithmeticLens):
-        self.lens = lens
+        super().__init__(lens)
         self.chart = Dumbbell(lens.titles, lens.model.control)
         self.chart_pane = pn.pane.Bokeh(
             self.chart.figure, styles={"flex": "1 1 auto", "min-height": "0", "width": "100%"}
@@ -46,15 +47,20 @@ class Display:
 
     # Updates
 
+    def draw(self) -> None:
+        """Draw what is measured already."""
+        if (drawn := self.lens.drawing.rows()) is not None:
+            self.show(drawn)
+
     def show(self, rows: Rows) -> None:
         """Put new accuracies on the chart."""
-        _push(self.chart_pane, lambda: self.chart.show(rows))
+        push(self.chart_pane, lambda: self.chart.show(rows))
 
     def follow(self) -> None:
         """Follow the state's choices of view: the focused row, the kind of accuracy."""
         state = self.lens.state
         self.toggle.value = state.chart
-        _push(self.chart_pane, lambda: self.chart.focus(state.focus))
+        push(self.chart_pane, lambda: self.chart.focus(state.focus))
 
     def _tapped(self, event: Any) -> None:
         task = self.chart.task_at(event.y) if event.y is not None else None
@@ -71,7 +77,7 @@ class Display:
             "coefficient": result["coefficient"].values,
             "normalized": result["mean_normalized"].values,
         }
-        _push(self.curve_pane, lambda: self.curve.update(data=data))
+        self.search_chart.draw(lambda: self.curve.update(data=data))
 
     # Layout
 
@@ -80,16 +86,19 @@ class Display:
         figure, self.curve = coefficient_curve(
             "One coefficient for all tasks: which is best on validation images?"
         )
-        self.curve_pane = pn.pane.Bokeh(figure, sizing_mode="stretch_width")
+        self.search_chart = LateChart(
+            figure, lambda: self.lens.drawing.outdated("search"), [], "980px"
+        )
         contents = (
             pn.Column(self.lens.drawing.gallery, sizing_mode="stretch_width"),
             self._geometry,
             self.lens.drawing.prompts,
-            pn.Column(self.curve_pane, sizing_mode="stretch_width"),
+            self.search_chart.view,
         )
+        # Not dynamic: in a notebook, what Panel 1.9.4 puts into a tab as it is opened asks a
+        # content network for style sheets.
         tabs = pmui.Tabs(
             *zip(TABS, contents, strict=True),
-            dynamic=True,
             sizing_mode="stretch_width",
             theme_config=MATERIAL,
         )
@@ -114,6 +123,8 @@ class Display:
         if event.new == TABS.index("Vectors") and not self._geometry.objects:
             self.lens.measure_geometry()
             self.show_geometry(self.lens.geometry)
+        elif event.new == TABS.index("Search"):
+            self.search_chart.draw(lambda: None)
 
     def show_geometry(self, geometry: xr.Dataset | None) -> None:
         """Draw cosines and norms of the task vectors, once they are measured and looked at."""
@@ -132,8 +143,9 @@ class Display:
         drawing = self.lens.drawing
         return [drawing.toolbar, drawing.mixer, drawing.presets]
 
-    def main(self, height: str = CELL_HEIGHT) -> pn.viewable.Viewable:
+    def main(self, on_page: bool = False) -> pn.viewable.Viewable:
         """Chart and tabs, side by side where there is room, otherwise one under the other."""
+        height = PAGE_HEIGHT if on_page else CELL_HEIGHT
         left = pn.Column(
             pn.Row(self.lens.drawing.notices, self.toggle, sizing_mode="stretch_width"),
             self.chart_pane,
@@ -153,65 +165,3 @@ class Display:
             sizing_mode="stretch_width",
             css_classes=[MARK],
         )
-
-    def embedded(self) -> pn.viewable.Viewable:
-        """Sidebar and main for a cell, one under the other where the cell is narrow."""
-        return beside(self.sidebar(), self.main())
-
-    def page(self) -> pmui.Page:
-        """A page of its own."""
-        self.lens.drawing.toolbar.served = True
-        return pmui.Page(
-            title="Weight explorer · task arithmetic",
-            sidebar=self.sidebar(),
-            main=[self.main(PAGE_HEIGHT)],
-            sidebar_width=SIDEBAR_WIDTH,
-            busy_indicator=None,
-            theme_config=MATERIAL,
-            sx=SLIM_BAR,
-        )
-
-
-def empty(page: pmui.Page) -> None:
-    """Let a page's contents go, when its session is over.
-
-    `pn.state.busy` remembers every pmui.Page for good (panel-material-ui 0.16.6), and through its
-    contents the session's whole document. In place: the page's models are gone by then and could
-    not be updated.
-    """
-    page.main.clear()
-    page.sidebar.clear()
-
-
-def beside(sidebar: list[Any], main: pn.viewable.Viewable) -> pn.FlexBox:
-    """Sidebar and main side by side, or one under the other where there is little room."""
-    side = pmui.Paper(
-        pn.Column(*sidebar, sizing_mode="stretch_width"),
-        elevation=0,
-        variant="outlined",
-        margin=(0, 12, 8, 0),
-        css_classes=[MARK],
-        styles={"flex": f"1 1 {SIDEBAR_WIDTH}px", "max-width": "460px"},
-        theme_config=MATERIAL,
-    )
-    rest = pn.Column(main, styles={"flex": "4 1 480px", "min-width": "0"}, css_classes=[MARK])
-    return pn.FlexBox(side, rest, flex_wrap="wrap", sizing_mode="stretch_width", css_classes=[MARK])
-
-
-def _push(pane: pn.pane.Bokeh, change: Callable[[], None]) -> None:
-    """Change Bokeh models of a pane that may be on screen, in whatever way its document asks for.
-
-    This session's document is changed at once, since its lock is held (see `screen`), another
-    session's on its next tick; a notebook's cell is sent the difference.
-    """
-    here = pn.state.curdoc
-    views = [pn.state._views[ref] for ref in pane._models if ref in pn.state._views]
-    elsewhere = [
-        doc for _, _, doc, comm in views if comm is None and doc.session_context and doc is not here
-    ]
-    if elsewhere:
-        elsewhere[0].add_next_tick_callback(change)
-        return
-    change()
-    if any(comm is not None for *_, comm in views):
-        pn.io.push_notebook(pane)

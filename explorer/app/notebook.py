@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import panel as pn
@@ -35,6 +36,13 @@ def in_kernel() -> bool:
     return hasattr(get_ipython(), "kernel")
 
 
+def call_soon(function: Callable[..., None], *args: Any) -> None:
+    """Call function on the kernel's main event loop, after what it is at. From any thread."""
+    from IPython import get_ipython
+
+    get_ipython().kernel.io_loop.add_callback(function, *args)
+
+
 def _listen_in_the_main_thread() -> None:
     """Handle what the browser says on the kernel's main event loop, as cells are.
 
@@ -42,17 +50,14 @@ def _listen_in_the_main_thread() -> None:
     would then live in two threads at once, and an update is several messages: two threads that
     send at the same time mix them up, and the browser drops both.
     """
-    from IPython import get_ipython
     from panel.io.notebook import JupyterCommJSBinary, JupyterCommManagerBinary
-
-    main_loop = get_ipython().kernel.io_loop
 
     class MainThreadComm(JupyterCommJSBinary):
         def _handle_msg(self, msg: dict[str, Any]) -> None:
             if threading.current_thread() is threading.main_thread():
                 super()._handle_msg(msg)
             else:
-                main_loop.add_callback(super()._handle_msg, msg)
+                call_soon(super()._handle_msg, msg)
 
     if JupyterCommManagerBinary.client_comm is JupyterCommJSBinary:
         JupyterCommManagerBinary.client_comm = MainThreadComm

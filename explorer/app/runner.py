@@ -102,17 +102,18 @@ class Runner:
 
     async def _carry_out(self, job: Job) -> None:
         """Step one run to its end, or until a newer job waits and a first picture is out."""
-        self._shown = False
+        self._shown, shown_at = False, -SHORTEST_INTERVAL
         try:
             self._run = run = await self._in_thread(job.make)
             steps = iter(run)
             while (partial := await self._in_thread(_next, steps)) is not _END:
+                # Before a picture that came soon, not after each: the worker would only wait.
+                await asyncio.sleep(max(0.0, shown_at + SHORTEST_INTERVAL - time.monotonic()))
                 job.show(partial, float(getattr(run, "progress", 0.0)))
                 shown_at, self._shown = time.monotonic(), True
                 if self._waiting is not None or self._closed:
                     self._cancel_run()
                     break
-                await asyncio.sleep(max(0.0, SHORTEST_INTERVAL - (time.monotonic() - shown_at)))
         except Exception as error:  # shown to the person: a failed job must not end the session
             if not self._closed:
                 _log.debug("job failed", exc_info=True)

@@ -31,10 +31,10 @@ STEMS = {"json": "recipe"}
 DOTS_PER_INCH = 200
 
 
-def file_name(base: str, what: str) -> str:
+def file_name(base: str, what: str, stem: str = "task-arithmetic") -> str:
     """A name for the browser's download folder; what is one of `MIME`."""
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in base).strip("-") or "model"
-    return f"{safe}-{STEMS.get(what, 'task-arithmetic')}.{what}"
+    return f"{safe}-{STEMS.get(what, stem)}.{what}"
 
 
 def csv(result: xr.Dataset, recipe: Recipe) -> bytes:

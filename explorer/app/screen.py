@@ -20,8 +20,8 @@ class Screen:
     """Draws parts of the screen, each by its own function, as soon as the document allows.
 
     Created inside a served session it belongs to that session's document. In a notebook it waits
-    until a browser has shown it (`ready`), since messages before that are lost. In a script parts
-    are drawn at once.
+    until a browser has shown it (`ready`), since messages before that are lost, and draws when the
+    kernel is through with the present message or cell. In a script parts are drawn at once.
     """
 
     def __init__(self, parts: Mapping[str, Callable[[], None]]):
@@ -31,8 +31,9 @@ class Screen:
         self._parts = parts
         self._outdated: dict[str, None] = {}
         self._closed = False
+        self._in_kernel = notebook.in_kernel()
         if self.document is None:
-            self._connected = not notebook.in_kernel()
+            self._connected = not self._in_kernel
         else:
             self._connected = pn.state.loaded
             if not self._connected:
@@ -63,10 +64,14 @@ class Screen:
             self.connected()
 
     def _draw_soon(self) -> None:
-        if self.document is None:
-            self._draw()
-        elif not self._closed:
+        if self._closed:
+            return
+        if self.document is not None:
             self.document.add_next_tick_callback(self._draw)
+        elif self._in_kernel:
+            notebook.call_soon(self._draw)
+        else:
+            self._draw()
 
     def close(self) -> None:
         """The session is over: draw nothing any more."""
@@ -79,3 +84,22 @@ class Screen:
         for name, draw in self._parts.items():
             if name in outdated:
                 draw()
+
+
+def push(pane: pn.pane.Bokeh, change: Callable[[], None]) -> None:
+    """Change Bokeh models of a pane that may be on screen, in whatever way its document asks for.
+
+    This session's document is changed at once, since its lock is held (see `screen`), another
+    session's on its next tick; a notebook's cell is sent the difference.
+    """
+    here = pn.state.curdoc
+    views = [pn.state._views[ref] for ref in pane._models if ref in pn.state._views]
+    elsewhere = [
+        doc for _, _, doc, comm in views if comm is None and doc.session_context and doc is not here
+    ]
+    if elsewhere:
+        elsewhere[0].add_next_tick_callback(change)
+        return
+    change()
+    if any(comm is not None for *_, comm in views):
+        pn.io.push_notebook(pane)

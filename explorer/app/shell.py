@@ -1,4 +1,4 @@
-"""The whole app: choose a model, see it through a lens. On screen before torch is imported."""
+"""The whole app: a model, and a lens to see it through. On screen before torch is imported."""
 
 from __future__ import annotations
 
@@ -12,18 +12,38 @@ import panel as pn
 import panel_material_ui as pmui
 
 from explorer.app import links, notebook
-from explorer.app.arithmetic import ArithmeticLens
 from explorer.app.components import Notices
-from explorer.app.layout import CELL_HEIGHT, MARK, PAGE_HEIGHT, SIDEBAR_WIDTH, beside, empty
+from explorer.app.display import MARK, SIDEBAR_WIDTH, beside, empty
+from explorer.app.lenses import (
+    ARITHMETIC,
+    TITLES,
+    WITHOUT_MODEL,
+    Lens,
+    asked_for,
+    hand_over,
+    make,
+)
 from explorer.app.screen import Screen
 from explorer.app.theme import MATERIAL, SLIM_BAR
 from explorer.errors import ExplorerError
 
 if TYPE_CHECKING:
     from explorer.models.model import Model
+    from explorer.recipe import Recipe
 
 DEFAULT_MODEL = "glyphs"
-TITLE = "Weight explorer · task arithmetic"
+TITLE = "Weight explorer"
+ONE_LINE = {
+    "flexWrap": "wrap",
+    "& .MuiToggleButton-root": {
+        "textTransform": "none",
+        "whiteSpace": "nowrap",
+        "flex": "1 1 auto",
+        "fontSize": "13px",
+        "padding": "4px 6px",
+    },
+}
+"""The lens chooser, in the width of the sidebar: each title on one line."""
 
 _log = logging.getLogger(__name__)
 _opening = threading.Lock()
@@ -56,7 +76,10 @@ def model_names() -> list[str]:
 
 
 class Shell(pn.viewable.Viewer):
-    """Model picker and lens. Shows itself at once and says that it is opening the model."""
+    """Lens chooser, model picker and lens. Shows itself at once and says that it opens the model.
+
+    A lens is made when it is first chosen and kept, hidden, while another is looked at.
+    """
 
     def __init__(self, model: str = "", query: str = ""):
         notebook.prepare()
@@ -65,17 +88,54 @@ class Shell(pn.viewable.Viewer):
         linked = links.read(query).recipe
         self._fallback = model or DEFAULT_MODEL
         self._wanted = linked.base if linked is not None else self._fallback
-        self.lens: ArithmeticLens | None = None
+        self.chosen = asked_for(query) or ARITHMETIC
+        self._lenses: dict[str, Lens] = {}
+        self._handed: Recipe | None = None
+        self._edited: Lens | None = None  # the last lens looked through that has a recipe
         self._model: Model | None = None
         self._text = "opening the model…"
         self._sentences: list[str] = []
         self._page: pmui.Page | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.notices = Notices(self._on_notice, text=self._text, busy=True)
+        self.chooser = self._make_chooser()
         self.picker = self._make_picker()
         self.side = pn.Column(sizing_mode="stretch_width", css_classes=[MARK])
         self.main = pn.Column(self.notices, sizing_mode="stretch_width", css_classes=[MARK])
         self.screen = Screen({"notices": self._draw_notices, "lens": self._draw_lens})
+
+    @property
+    def lens(self) -> Lens | None:
+        """The lens on screen; None until it is made, which most need a model for."""
+        return self._lenses.get(self.chosen)
+
+    def _make_chooser(self) -> pmui.RadioButtonGroup:
+        chooser = pmui.RadioButtonGroup(
+            options={title: name for name, title in TITLES.items()},
+            value=self.chosen,
+            size="small",
+            label="",
+            sizing_mode="stretch_width",
+            margin=(10, 12, 0, 12),
+            theme_config=MATERIAL,
+            sx=ONE_LINE,
+        )
+        chooser.param.watch(lambda event: self.choose(event.new), "value")
+        return chooser
+
+    def choose(self, name: str) -> None:
+        """Look through another lens, at the same recipe."""
+        if self.lens is not None and self.lens.recipe is not None:
+            self._edited = self.lens
+        before, self.chosen = self._edited, name
+        if self._model is None:
+            self.start()
+        self._draw_lens()
+        after = self.lens
+        if after is None or after.recipe is None or before is None or before is after:
+            return
+        hand_over(before, after, self._handed)
+        self._handed = after.recipe
 
     def _make_picker(self) -> pmui.Select:
         names = model_names()
@@ -100,7 +160,10 @@ class Shell(pn.viewable.Viewer):
     # Opening
 
     def start(self) -> None:
-        """Open the model asked for. Every display calls this."""
+        """Open the model asked for, if the lens needs one. Every display calls this."""
+        if self.chosen in WITHOUT_MODEL:
+            self._draw_lens()
+            self._draw_notices()
         if self.lens is not None or self._tasks:
             return
         self._model = already_open(self._wanted)
@@ -113,7 +176,7 @@ class Shell(pn.viewable.Viewer):
     def open(self, name: str) -> None:
         """Open a model in the background and show it; the present one stays until then."""
         self._wanted = name
-        if self.lens is not None and self.lens.model.name == name:
+        if self.lens is not None and self._model is not None and self._model.name == name:
             return
         try:
             task = asyncio.get_running_loop().create_task(self._open(name))
@@ -144,8 +207,8 @@ class Shell(pn.viewable.Viewer):
         failed = self._wanted
         self._sentences = [*self._sentences, sentence]
         self._text = "no model is open"
-        if self.lens is not None:
-            self._wanted = self.lens.model.name
+        if self._model is not None:
+            self._wanted = self._model.name
         elif failed != self._fallback:
             self._query = ""
             self.open(self._fallback)
@@ -163,39 +226,63 @@ class Shell(pn.viewable.Viewer):
         self.notices.visible = self.lens is None or busy
 
     def _draw_lens(self) -> None:
-        self.picker.value = self._wanted
-        if self._model is None or (self.lens is not None and self.lens.model is self._model):
+        self.picker.value, self.chooser.value = self._wanted, self.chosen
+        self.picker.visible = self.chosen not in WITHOUT_MODEL
+        if self._model is None and self.chosen not in WITHOUT_MODEL:
             return
-        before, query, self._query = self.lens, self._query, ""
-        self.lens = ArithmeticLens(self._model, query=query)
-        display = self.lens.display()
-        self.lens.drawing.toolbar.served = self._page is not None
-        self.side.objects = display.sidebar()
-        self.main.objects = [self.notices, display.main(PAGE_HEIGHT if self._page else CELL_HEIGHT)]
-        if before is not None:
-            before.close()
+        stale = {
+            name: lens
+            for name, lens in self._lenses.items()
+            if lens.model is not None and lens.model is not self._model
+        }
+        if stale:
+            self._lenses = {n: lens for n, lens in self._lenses.items() if n not in stale}
+            self.side.objects = [v for v in self.side if not {*v.css_classes} & {*stale}]
+            kept = [v for v in self.main[1:] if not {*v.css_classes} & {*stale}]
+            self.main.objects = [self.notices, *kept]
+            self._edited = None
+        if self.lens is None:
+            self._open_lens(self._model)
+        for lens in stale.values():
+            lens.close()
+        for view in (*self.side, *self.main[1:]):
+            view.visible = self.chosen in view.css_classes
+        self._serve()
         self.screen.outdated("notices")
+
+    def _open_lens(self, model: Model | None) -> None:
+        """The chosen lens, in places of its own; what a link asked for goes to the first one."""
+        query, self._query = self._query, ""
+        lens = self._lenses[self.chosen] = make(self.chosen, model, query)
+        display = lens.display()
+        look = {"sizing_mode": "stretch_width", "css_classes": [MARK, self.chosen]}
+        self.side.append(pn.Column(*display.sidebar(), **look))
+        self.main.append(pn.Column(display.main(on_page=self._page is not None), **look))
+
+    def _serve(self) -> None:
+        """The address in the browser is that of the lens on screen."""
+        for name, lens in self._lenses.items():
+            lens.drawing.toolbar.served = self._page is not None and name == self.chosen
 
     # Displays
 
     def embedded(self) -> pn.viewable.Viewable:
         """The app for a notebook cell."""
         self.start()
-        return beside([self.picker, self.side], self.main)
+        return beside([self.chooser, self.picker, self.side], self.main)
 
     def page(self) -> pmui.Page:
         """The app as a page of its own, for serving."""
         self._page = pmui.Page(
             title=TITLE,
-            sidebar=[self.picker, self.side],
+            sidebar=[self.chooser, self.picker, self.side],
             main=[self.main],
             sidebar_width=SIDEBAR_WIDTH,
             busy_indicator=None,
             theme_config=MATERIAL,
             sx=SLIM_BAR,
         )
-        if self.lens is not None:
-            self.lens.drawing.toolbar.served = True
+        self._serve()
         self.start()
         return self._page
 
@@ -205,8 +292,8 @@ class Shell(pn.viewable.Viewer):
     def close(self) -> None:
         """End of a served session: stop computing, draw nothing any more, let the document go."""
         self.screen.close()
-        if self.lens is not None:
-            self.lens.close()
+        for lens in self._lenses.values():
+            lens.close()
         if self._page is not None:
             empty(self._page)
 

@@ -34,7 +34,7 @@ class ArithmeticWidget(ipywidgets.VBox):
 
     def __init__(self, lens: ArithmeticLens, **traits: Any):
         self.lens = lens
-        super().__init__([_shown(lens.embedded())], **traits)
+        super().__init__([shown(lens.embedded())], **traits)
         lens.state.param.watch(lambda *_: self._follow(), ["recipe", "focus"])
         self._follow()
 
@@ -74,7 +74,7 @@ class ArithmeticWidget(ipywidgets.VBox):
             raise traitlets.TraitError(str(error)) from None
 
 
-def _shown(view: pn.viewable.Viewable) -> ipywidgets.Output:
+def shown(view: pn.viewable.Viewable) -> ipywidgets.Output:
     """A panel view inside an ipywidget, on the same route to the browser as in a cell of its own.
 
     Not `pn.ipywidget`: that route asks a content network for style sheets, and jupyter_bokeh 4.1

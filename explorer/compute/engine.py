@@ -27,12 +27,13 @@ BATCH = {"cpu": 256, "cuda": 2048}
 
 @dataclass(frozen=True)
 class ImageRange:
-    """Images ``start`` to ``stop`` of one task's split."""
+    """Images ``start`` to ``stop`` of one task's split, in the order of ``Task.order(seed)``."""
 
     task: str
     split: Split
     start: int
     stop: int
+    seed: int | None = None
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
@@ -74,8 +75,8 @@ class Engine:
             weights = self._edited()
             check_tasks(recipe, self.model.tasks)
             method = find_method(recipe.method)
-            if method.linear:
-                weights.set(recipe.active, recipe.schedule)
+            if method.one_pass:
+                weights.set(method.factors(recipe.active), recipe.schedule)
             else:
                 vectors = {task: self.model.task_vector(task) for task in recipe.active}
                 weights.load(merge(self.model.base, vectors, recipe))
@@ -103,8 +104,7 @@ class Engine:
             linear = self.model.linear_features
             return [linear.features(recipe, r, on_batch) for r in ranges]
         lengths = [len(r) for r in ranges]
-        store = self.model.image_store
-        pixels = [store.pixels(r.task, r.split)[r.start : r.stop] for r in ranges if len(r)]
+        pixels = [self.model.image_store.range(r) for r in ranges if len(r)]
         if not pixels:
             empty = torch.empty(0, self.model.embed_dim, device=self.model.device)
             return [empty for _ in ranges]

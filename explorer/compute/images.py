@@ -2,12 +2,16 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from explorer.tasks.task import Split
+
+if TYPE_CHECKING:
+    from explorer.compute.engine import ImageRange
 
 
 class ImageStore:
@@ -23,8 +27,10 @@ class ImageStore:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
+        order: Callable[[str, Split, int | None], np.ndarray],
     ) -> None:
         self._read = read
+        self._order = order
         self._device = device
         # (x/255 - mean) / std = x * slope + offset
         self._slope = (1 / (255 * torch.tensor(std))).view(1, 3, 1, 1).to(device)
@@ -40,6 +46,14 @@ class ImageStore:
                 images = torch.tensor(self._read(task, split))
                 self._images[key] = images.permute(0, 3, 1, 2).contiguous().to(self._device)
             return self._images[key]
+
+    def range(self, images: "ImageRange") -> Tensor:
+        """The pixels of a range, uint8 (len(images), 3, h, w)."""
+        pixels = self.pixels(images.task, images.split)
+        if images.seed is None:
+            return pixels[images.start : images.stop]
+        order = self._order(images.task, images.split, images.seed)[images.start : images.stop]
+        return pixels[torch.from_numpy(order).to(self._device)]
 
     def normalised(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         """uint8 images as a tower takes them: (x/255 - mean)/std in ``dtype``."""

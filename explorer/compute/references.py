@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +11,7 @@ from torch import Tensor
 from explorer.compute.engine import Engine, ImageRange, OnBatch, ignore
 from explorer.editing.merging import check_tasks
 from explorer.editing.methods import find_method
-from explorer.editing.schedule import Schedule
-from explorer.editing.task_vector import TaskVector
+from explorer.editing.patterns import EVERYWHERE, Pattern
 from explorer.errors import RecipeError
 from explorer.models.tangent import jacobian_product
 from explorer.models.towers import build_tower, load_weights
@@ -80,16 +80,14 @@ class References:
         self, recipe: Recipe, images: ImageRange, dtype: torch.dtype, on_batch: OnBatch
     ) -> Tensor:
         if recipe.space != "weights":  # linear features have a cache of their own
-            return self._model.linear_features.features(
-                recipe, ImageRange(images.task, images.split, 0, images.stop), on_batch
-            )
+            return self._model.linear_features.features(recipe, replace(images, start=0), on_batch)
         engine = self._own_engine()
 
         def compute(start: int, stop: int) -> Tensor:
-            part = ImageRange(images.task, images.split, start, stop)
+            part = replace(images, start=start, stop=stop)
             return engine.features(recipe, [part], dtype)[0]
 
-        key = (recipe, images.task, images.split, dtype)
+        key = (recipe, images.task, images.split, images.seed, dtype)
         return self._cache.get(key, images.stop, engine.batch, _announced(compute, on_batch))
 
     def _own_engine(self) -> Engine:
@@ -103,8 +101,9 @@ class References:
 class LinearFeatures:
     """Features in the linearised spaces: F0 + sum_t c_t sum_p w_p J[p * tau_t].
 
-    The Jacobian products depend on neither coefficients nor the numbers of the schedule, so each
-    is computed once an image and every later recipe is a weighted sum (float32).
+    The Jacobian products depend on neither coefficients nor the numbers of the schedule, only on
+    its fixed depth patterns p: each is computed once an image and every later recipe is a
+    weighted sum (float32).
     """
 
     def __init__(self, model: "Model") -> None:
@@ -116,46 +115,69 @@ class LinearFeatures:
 
     def features(self, recipe: Recipe, images: ImageRange, on_batch: OnBatch = ignore) -> Tensor:
         """Features (len(images), embed_dim). Raises RecipeError for a nonlinear method."""
-        if not find_method(recipe.method).linear:
+        method = find_method(recipe.method)
+        if not method.one_pass:
             raise RecipeError(
                 f"The method {recipe.method!r} is not linear; the {recipe.space!r} space is made "
                 "for task_arithmetic."
             )
         check_tasks(recipe, self._model.tasks)
-        everything = ImageRange(images.task, images.split, 0, images.stop)
+        everything = replace(images, start=0)
         total = self._model.references.zero_shot(everything, torch.float32, on_batch)
-        weights = recipe.schedule.weights if recipe.schedule else (1.0,)
-        for task, c in recipe.active.items():
-            for pattern, w in enumerate(weights):
+        for task, c in method.factors(recipe.active).items():
+            for pattern, w in self._terms(recipe):
                 if c * w:
                     product = self._product(recipe, task, pattern, everything, on_batch)
                     total = torch.add(total, product, alpha=c * w)
         return total[images.start :]
 
-    def _product(
-        self, recipe: Recipe, task: str, pattern: int, images: ImageRange, on_batch: OnBatch
+    def derivative(
+        self, recipe: Recipe, task: str, images: ImageRange, on_batch: OnBatch = ignore
     ) -> Tensor:
-        outside = recipe.schedule.outside if recipe.schedule and pattern else "alpha"
-        key = (recipe.space, task, pattern, outside, images.task, images.split)
+        """J s(depth) tau_task: what ``features`` gain a unit of the task's coefficient.
+
+        (len(images), embed_dim); of ``recipe`` only the space and the schedule matter.
+        """
+        everything = replace(images, start=0)
+        total = torch.zeros(images.stop, self._model.embed_dim, device=self._model.device)
+        for pattern, w in self._terms(recipe):
+            if w:
+                product = self._product(recipe, task, pattern, everything, on_batch)
+                total = torch.add(total, product, alpha=w)
+        return total[images.start :]
+
+    def _terms(self, recipe: Recipe) -> tuple[tuple[Pattern, float], ...]:
+        if recipe.schedule is None:
+            return ((EVERYWHERE, 1.0),)
+        return recipe.schedule.terms(self._model.resident(recipe.space).layout.n_blocks)
+
+    def _product(
+        self, recipe: Recipe, task: str, pattern: Pattern, images: ImageRange, on_batch: OnBatch
+    ) -> Tensor:
+        key = (recipe.space, task, pattern, images.task, images.split, images.seed)
         delta: list[dict[str, Tensor]] = []
 
         def compute(start: int, stop: int) -> Tensor:
             if not delta:
-                delta.append(self._delta(recipe.space, task, pattern, outside))
+                delta.append(self._delta(recipe.space, task, pattern))
             store = self._model.image_store
-            pixels = store.pixels(images.task, images.split)[start:stop]
             tower, base = self._base_tower()
+            pixels = store.range(replace(images, start=start, stop=stop))
             x = store.normalised(pixels, torch.float32)
             return jacobian_product(tower, base, delta[0], x)[1]
 
         return self._cache.get(key, images.stop, _JVP_BATCH, _announced(compute, on_batch))
 
-    def _delta(self, space: str, task: str, pattern: int, outside: str) -> dict[str, Tensor]:
-        named = self._model.resident(space).vector(task)
-        if pattern == 0:
+    def _delta(self, space: str, task: str, pattern: Pattern) -> dict[str, Tensor]:
+        """The task vector times the pattern, without the parameters that do not move."""
+        resident = self._model.resident(space)
+        named = resident.vector(task)
+        if pattern == EVERYWHERE:
             return named
-        depth = Schedule("lines", (0.0, 1.0), outside)  # type: ignore[arg-type]
-        return dict(TaskVector(named).scaled(depth))
+        values = {key: pattern.of(key, resident.layout.n_blocks) for key in named}
+        moving = {key: value * named[key] for key, value in values.items() if value}
+        # A pattern may move nothing (a tower of one block): some zero, so that a derivative exists.
+        return moving or {key: torch.zeros_like(named[key]) for key in list(named)[:1]}
 
     def _base_tower(self) -> tuple[torch.nn.Module, dict[str, Tensor]]:
         with self._lock:

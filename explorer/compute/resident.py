@@ -1,12 +1,15 @@
 """Weights resident on the device: a merge is one pass over memory, a slider move one axpy."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from explorer.editing.schedule import Schedule, layer_of, lies_after_blocks
+from explorer.editing.layers import layer_of, lies_after_blocks
+from explorer.editing.schedule import Schedule
 from explorer.editing.task_vector import NamedTensors, check_same_layout, count_blocks
 from explorer.errors import CheckpointError, UnknownNameError
 
@@ -87,6 +90,7 @@ class ResidentWeights:
         self.layout.fill(flat, floating)
         self.theta0 = flat.to(device)
         self.tau = torch.zeros(len(self.tasks), self.layout.size, device=device)
+        self._digests: dict[str | None, bytes] = {}
         for row, task in zip(self.tau, self.tasks, strict=True):
             vector = vectors[task]  # one at a time: a lazy mapping never holds two copies of all
             check_same_layout(floating, vector, "the base", f"the task vector of {task!r}")
@@ -101,6 +105,16 @@ class ResidentWeights:
     def vector(self, task: str) -> dict[str, Tensor]:
         """The task vector as named views into the resident buffer. Do not write to them."""
         return self.layout.views(self.tau[self.row(task)])
+
+    def digest(self, task: str | None) -> bytes:
+        """Hash of a task vector's numbers, or of the base's for None; computed once."""
+        if task not in self._digests:
+            flat = self.theta0 if task is None else self.tau[self.row(task)]
+            places = json.dumps(list(self.layout.places.items())).encode()
+            found = hashlib.blake2b(places, digest_size=20)
+            found.update(flat.cpu().numpy().data)
+            self._digests[task] = found.digest()
+        return self._digests[task]
 
 
 class EditedWeights:

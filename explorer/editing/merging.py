@@ -29,7 +29,8 @@ def merge(
     edit = combined_vector(vectors, recipe)
     if edit is None:
         return {key: tensor.clone() for key, tensor in base.items()}
-    return edit.scaled(recipe.schedule, count_blocks(base)).apply_to(base)
+    edit = edit.scaled(recipe.schedule, count_blocks(base))
+    return edit.apply_to(base)
 
 
 def combined_vector(vectors: Mapping[str, TaskVector], recipe: Recipe) -> TaskVector | None:

@@ -1,162 +1,109 @@
-"""How much of an edit each depth receives: layer schedules, and the layer of a parameter name."""
+"""How much of an edit each depth receives: layer schedules, from LiNeS to drawn by hand."""
 
-import math
-import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from explorer.editing import schedule_forms
+from explorer.editing.layers import layer_of, lies_after_blocks
+from explorer.editing.patterns import EVERYWHERE, Order, Outside, Pattern, group
 from explorer.errors import RecipeError
 
-# Anchored, so that "mlp.1." or a digit elsewhere in a name is never taken for a block.
-_BLOCK = re.compile(r"(?:^|\.)resblocks\.(\d+)\.")
-# Where a tower continues after its last block; everything else outside the blocks precedes them.
-_AFTER_BLOCKS = re.compile(r"^(ln_post\.|proj$|attn_pool)")
-
-Outside = Literal["alpha", "depth"]
-_PARAMETER_NAMES = {"constant": ("value",), "lines": ("alpha", "beta")}
-
-
-def layer_of(key: str, n_blocks: int) -> int | None:
-    """The block that a canonical name belongs to: 0 ... n_blocks-1, or None outside the blocks.
-
-    Raises RecipeError when the name lies in a block that the tower does not have.
-    """
-    found = _BLOCK.search(key)
-    if found is None:
-        return None
-    layer = int(found.group(1))
-    if layer >= n_blocks:
-        raise RecipeError(
-            f"The parameter {key!r} lies in block {layer + 1}, but the tower has {n_blocks} blocks."
-        )
-    return layer
-
-
-def lies_after_blocks(key: str) -> bool:
-    """True for the names outside the blocks that come after the last one (ln_post, proj)."""
-    return _AFTER_BLOCKS.search(key) is not None
+Kind = Literal["constant", "lines", "inverse_lines", "shuffled_lines", "piecewise", "per_layer"]
+Terms = tuple[tuple[Pattern, float], ...]
+_ORDERS: dict[str, Order] = {
+    "lines": "rising",
+    "inverse_lines": "falling",
+    "shuffled_lines": "shuffled",
+}
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Depth -> scale. Frozen and hashable; build one with ``lines`` or ``constant``.
+    """Depth -> scale. Frozen and hashable; build one with ``lines``, ``constant``, ``piecewise``,
+    ``per_layer``, or as a control with ``inverse_lines`` or ``shuffled_lines``.
 
     ``scale(layer, n_layers)`` gives the factor of a block (0 = first), or of everything outside
     the blocks (``layer=None``).
     """
 
-    kind: Literal["constant", "lines"]
+    kind: Kind
     parameters: tuple[float, ...]
     outside: Outside = "alpha"
 
     def __post_init__(self) -> None:
-        names = _PARAMETER_NAMES.get(self.kind)
-        if names is None:
-            known = ", ".join(_PARAMETER_NAMES)
-            raise RecipeError(f"There is no schedule {self.kind!r}; the schedules are {known}.")
-        if self.outside not in ("alpha", "depth"):
-            raise RecipeError(
-                f"A schedule treats what lies outside the blocks by 'alpha' or by 'depth', "
-                f"not by {self.outside!r}."
-            )
-        if len(self.parameters) != len(names):
-            raise RecipeError(
-                f"The schedule {self.kind!r} takes {len(names)} numbers ({', '.join(names)}), "
-                f"not {len(self.parameters)}."
-            )
-        values = tuple(
-            _finite(v, f"{name} of the schedule {self.kind!r}")
-            for name, v in zip(names, self.parameters, strict=True)
-        )
-        object.__setattr__(self, "parameters", values)
+        numbers = schedule_forms.checked(self.kind, self.parameters, self.outside)
+        object.__setattr__(self, "parameters", numbers)
 
     def scale(self, layer: int | None, n_layers: int, *, after: bool = False) -> float:
-        """The factor of block ``layer`` of ``n_layers``; ``after`` marks ln_post and proj."""
-        return sum(
-            weight * pattern
-            for weight, pattern in zip(
-                self.weights, self.patterns(layer, n_layers, after=after), strict=True
-            )
-        )
+        """The factor of block ``layer`` of ``n_layers``; ``after`` marks ln_post and proj.
 
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Coefficients of the fixed depth patterns this schedule is a sum of (see ``patterns``)."""
-        return self.parameters
+        Raises RecipeError for a block that the tower does not have, and where the schedule has
+        the numbers of another depth.
+        """
+        terms = self.terms(n_layers)
+        return sum(weight * pattern.at(layer, n_layers, after=after) for pattern, weight in terms)
 
-    def patterns(
-        self, layer: int | None, n_layers: int, *, after: bool = False
-    ) -> tuple[float, ...]:
-        """Values at one depth of the patterns that ``weights`` combine: 1, and for lines also
-        (l-1)/(L-1). They do not depend on the numbers, so a linearised model needs one Jacobian
-        product a pattern and then follows alpha and beta for free.
+    def terms(self, n_layers: int) -> Terms:
+        """The schedule as a weighted sum of fixed depth patterns: (pattern, weight) pairs.
+
+        The patterns do not depend on the numbers, so a linearised model needs one Jacobian
+        product a pattern and then follows the numbers for free: two patterns for LiNeS and its
+        controls, one for a constant, one for each block and each side for the drawn ones.
         """
         if self.kind == "constant":
-            return (1.0,)
-        return (1.0, self._relative_depth(layer, n_layers, after))
+            return ((EVERYWHERE, self.parameters[0]),)
+        if self.kind in _ORDERS:
+            alpha, beta, *seed = self.parameters
+            ramp = Pattern("ramp", _ORDERS[self.kind], int(*seed), self.outside)
+            return ((EVERYWHERE, alpha), (ramp, beta))
+        before, blocks, after = self._drawn(n_layers)
+        groups = [(group(f"block {i + 1}"), value) for i, value in enumerate(blocks)]
+        return ((group("input"), before), *groups, (group("output"), after))
 
-    def _relative_depth(self, layer: int | None, n_layers: int, after: bool) -> float:
-        if layer is None:
-            return 1.0 if after and self.outside == "depth" else 0.0
-        if not 0 <= layer < n_layers:
-            raise RecipeError(f"Block {layer + 1} is asked for, but the tower has {n_layers}.")
-        return layer / (n_layers - 1) if n_layers > 1 else 0.0
+    def _drawn(self, n_layers: int) -> tuple[float, Sequence[float], float]:
+        """The factors before the blocks, in them and after them, of a schedule drawn by hand."""
+        if self.kind == "per_layer":
+            outside, *blocks = self.parameters
+            if len(blocks) != n_layers:
+                raise RecipeError(
+                    f"The schedule has numbers for {len(blocks)} blocks, but the tower has "
+                    f"{n_layers}: draw it again for this tower, or use ex.piecewise."
+                )
+            return outside, blocks, outside
+        points = schedule_forms.points_of(self.parameters)
+        depths = [i / (n_layers - 1) if n_layers > 1 else 0.0 for i in range(n_layers)]
+        blocks = [interpolated(points, depth) for depth in depths]
+        first = interpolated(points, 0.0)
+        last = blocks[-1] if blocks else first
+        return first, blocks, last if self.outside == "depth" else first
 
     def scale_of(self, key: str, n_blocks: int) -> float:
-        """The factor of a parameter by its canonical name."""
+        """The factor of a parameter by its name."""
         return self.scale(layer_of(key, n_blocks), n_blocks, after=lies_after_blocks(key))
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_data`` reads it back."""
-        names = _PARAMETER_NAMES[self.kind]
-        data: dict[str, Any] = {
-            "kind": self.kind,
-            **dict(zip(names, self.parameters, strict=True)),
-        }
-        if self.kind == "lines":
-            data["outside"] = self.outside
-        return data
+        return schedule_forms.to_data(self.kind, self.parameters, self.outside)
 
     @classmethod
     def from_data(cls, data: object) -> "Schedule":
         """Read what ``to_data`` wrote; RecipeError names what is missing."""
-        if not isinstance(data, Mapping) or data.get("kind") not in _PARAMETER_NAMES:
-            raise RecipeError(
-                "A schedule is written as {'kind': 'lines', 'alpha': ..., 'beta': ...} "
-                f"or {{'kind': 'constant', 'value': ...}}, not as {data!r}."
-            )
-        names = _PARAMETER_NAMES[data["kind"]]
-        missing = [name for name in names if name not in data]
-        unknown = sorted(set(data) - {"kind", "outside", *names})
-        if missing or unknown:
-            raise RecipeError(
-                f"The schedule {data['kind']!r} needs {', '.join(names)}; "
-                f"missing: {missing or 'nothing'}, not understood: {unknown or 'nothing'}."
-            )
-        return cls(data["kind"], tuple(data[n] for n in names), data.get("outside", "alpha"))
+        return cls(*schedule_forms.from_data(data))  # type: ignore[arg-type]  # checked on entry
 
     def to_text(self) -> str:
         """Compact form for links, such as ``lines:0.1,0.9``."""
-        text = f"{self.kind}:{','.join(map(repr, self.parameters))}"
-        return f"{text},depth" if self.outside == "depth" else text
+        return schedule_forms.to_text(self.kind, self.parameters, self.outside)
 
     @classmethod
     def from_text(cls, text: str) -> "Schedule":
         """Read what ``to_text`` wrote."""
-        kind, _, numbers = text.partition(":")
-        parts = [part for part in numbers.split(",") if part]
-        outside: Outside = "alpha"
-        if parts and parts[-1] == "depth":
-            outside = "depth"
-            parts = parts[:-1]
-        return cls(kind, tuple(parts), outside)  # type: ignore[arg-type]  # checked on entry
+        return cls(*schedule_forms.from_text(text))  # type: ignore[arg-type]  # checked on entry
 
     def to_python(self) -> str:
         """The Python expression that builds this schedule, ``ex.lines(0.1, 0.9)``."""
-        numbers = ", ".join(f"{value!r}" for value in self.parameters)
-        extra = ', outside="depth"' if self.outside == "depth" else ""
-        return f"ex.{self.kind}({numbers}{extra})"
+        return schedule_forms.to_python(self.kind, self.parameters, self.outside)
 
 
 def lines(alpha: float, beta: float, outside: Outside = "alpha") -> Schedule:
@@ -170,16 +117,55 @@ def lines(alpha: float, beta: float, outside: Outside = "alpha") -> Schedule:
     return Schedule("lines", (alpha, beta), outside)
 
 
+def inverse_lines(alpha: float, beta: float, outside: Outside = "alpha") -> Schedule:
+    """LiNeS upside down, a control: ``alpha + beta * (L-l)/(L-1)``, the first block most.
+
+    What lies outside the blocks is treated as by ``lines``: only the blocks are reversed.
+    """
+    return Schedule("inverse_lines", (alpha, beta), outside)
+
+
+def shuffled_lines(
+    alpha: float, beta: float, seed: int = 0, outside: Outside = "alpha"
+) -> Schedule:
+    """LiNeS with its blocks in another order, a control: the same factors, no trend over depth.
+
+    The order depends on ``seed`` and the number of blocks only.
+    """
+    return Schedule("shuffled_lines", (alpha, beta, seed), outside)
+
+
 def constant(value: float) -> Schedule:
     """The same factor at every depth."""
     return Schedule("constant", (value,))
 
 
-def _finite(value: object, name: str) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise RecipeError(f"The {name} must be a number, not {value!r}.") from None
-    if not math.isfinite(number):
-        raise RecipeError(f"The {name} must be a finite number, not {value!r}.")
-    return number
+def piecewise(points: Sequence[tuple[float, float]], outside: Outside = "alpha") -> Schedule:
+    """Straight lines through points (depth, scale); depth 0 is the first block, 1 the last.
+
+        ex.piecewise([(0, 0.1), (0.5, 0.2), (1, 1)])
+
+    Before the first point and behind the last the scale stays what it is there. Everything
+    outside the blocks gets the first block's factor; ``outside="depth"`` lets ln_post and proj
+    follow the last block. Raises RecipeError for depths that do not rise from 0 to 1.
+    """
+    return Schedule("piecewise", schedule_forms.flat_points(points), outside)
+
+
+def per_layer(values: Sequence[float], outside: float | None = None) -> Schedule:
+    """One factor for each block, first to last, and one for everything outside the blocks.
+
+    ``outside`` is the first block's factor unless given. The tower must have as many blocks.
+    """
+    numbers = tuple(values)
+    first = numbers[:1] if outside is None else (outside,)
+    return Schedule("per_layer", (*first, *numbers))
+
+
+def interpolated(points: Sequence[tuple[float, float]], depth: float) -> float:
+    """The scale at a depth on straight lines through (depth, scale) points, flat at both ends."""
+    behind = bisect_right([d for d, _ in points], depth)
+    if behind in (0, len(points)):
+        return points[0][1] if behind == 0 else points[-1][1]
+    (d0, s0), (d1, s1) = points[behind - 1], points[behind]
+    return s0 + (s1 - s0) * (depth - d0) / (d1 - d0)

@@ -7,7 +7,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from explorer.editing.schedule import Schedule, layer_of, lies_after_blocks
+from explorer.editing.layers import layer_name, layer_names, layer_of
+from explorer.editing.schedule import Schedule
 from explorer.errors import CheckpointError
 
 NamedTensors = Mapping[str, Tensor]
@@ -167,19 +168,6 @@ def count_blocks(names: Mapping[str, object]) -> int:
     """Number of transformer blocks among canonical names."""
     layers = [layer_of(key, 10**6) for key in names]
     return 1 + max((layer for layer in layers if layer is not None), default=-1)
-
-
-def layer_names(n_blocks: int) -> list[str]:
-    """Names of the depths in order: "input", "block 1" ... "block L", "output"."""
-    return ["input", *(f"block {i + 1}" for i in range(n_blocks)), "output"]
-
-
-def layer_name(key: str, n_blocks: int) -> str:
-    """The depth that a canonical name belongs to, as in ``layer_names``."""
-    layer = layer_of(key, n_blocks)
-    if layer is not None:
-        return f"block {layer + 1}"
-    return "output" if lies_after_blocks(key) else "input"
 
 
 def check_same_layout(

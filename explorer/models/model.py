@@ -71,7 +71,7 @@ class Model:
         self.base: dict[str, Tensor] = self._read_base()
         self.embed_dim = int(self.architecture["embed_dim"])
         self.image_store = ImageStore(
-            self._pixels, self.card["mean"], self.card["std"], self.device
+            self._pixels, self.card["mean"], self.card["std"], self.device, self._order
         )
         self.references = References(self)
         self.linear_features = LinearFeatures(self)
@@ -231,6 +231,9 @@ class Model:
 
     def _pixels(self, name: str, split: Split) -> np.ndarray:
         return self.task(name).images(None, split)[0]
+
+    def _order(self, name: str, split: Split, seed: int | None) -> np.ndarray:
+        return self.task(name).order(split, seed)
 
     # --- display -----------------------------------------------------------------------------
 

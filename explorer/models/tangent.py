@@ -1,6 +1,7 @@
 """The tangent (linearised) model: features that are exactly linear in the edit."""
 
 import threading
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -65,6 +66,8 @@ def _jvp(
     def features(parameters: dict[str, Tensor]) -> Tensor:
         return functional_call(tower, {**still, **parameters}, (images,), options)
 
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # The first derivative makes torch load decompositions it wrote with its old compiler.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
         value, derivative, *_ = jvp(features, (moving,), (tangents,))
     return value, derivative

@@ -65,6 +65,16 @@ class Task:
         """How many images the split holds."""
         return len(self._read(split)[1])
 
+    def order(self, split: Split, seed: int | None) -> np.ndarray:
+        """Places of the split's images in the order of a seed, int64 (n,); None is as stored.
+
+        The first n are a random subset of n, and that of fewer images is a part of it.
+        """
+        n = self.n_images(split)
+        if seed is None:
+            return np.arange(n)
+        return np.random.default_rng([zlib.crc32(self.name.encode()), seed]).permutation(n)
+
     def _read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         if split not in SPLITS:
             raise UnknownNameError("split", split, SPLITS)
@@ -82,6 +92,13 @@ def check_count(n: int | None, available: int, task: str) -> int:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ImageError(f"The number of images of {task!r} must be 1 or more, not {n!r}.")
     return min(int(n), available)
+
+
+def check_seed(seed: object) -> int:
+    """``seed`` as an int; ImageError unless it is a whole number of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ImageError(f"The seed must be a whole number of 0 or more, not {seed!r}.")
+    return int(seed)
 
 
 def read_images(

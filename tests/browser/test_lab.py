@@ -72,6 +72,15 @@ def test_the_lens_fits_a_narrow_and_a_wide_cell(page, lab):
         assert overflow <= 2, f"the lens overflows a window of {width} px by {overflow} px"
 
 
+def test_every_tab_opens_without_asking_anybody_outside(page, lab):
+    lab.open(page, [OPEN, LENS])
+    wait_until_complete(page)
+    for tab, shown in (("Vectors", "canvas"), ("Prompts", "textarea"), ("Search", "canvas")):
+        page.get_by_role("tab", name=tab).click()
+        page.get_by_role("tabpanel").locator(shown).first.wait_for()
+        page.wait_for_timeout(500)
+
+
 def test_code_reads_the_recipe_and_a_burst_of_changes_by_code_reaches_the_sliders(page, lab, until):
     lab.open(page, [OPEN, LENS, ANSWERING])
     wait_until_complete(page)

@@ -62,14 +62,18 @@ def test_the_screen_says_how_many_images_stand_behind_the_figures(app):
 
 
 def test_keys_move_a_slider_and_undo_and_redo(app, until):
-    slider(app, "Letters").focus()
-    for _ in range(5):
-        app.keyboard.press("ArrowRight")
-    until(lambda: number(app, "Letters") == "0.05", "five steps to the right")
-    app.keyboard.press("Control+z")
-    until(lambda: number(app, "Letters") == "0.00", "Ctrl+Z undoes")
-    app.keyboard.press("Control+Shift+Z")
-    until(lambda: number(app, "Letters") == "0.05", "Ctrl+Shift+Z redoes")
+    for step in range(1, 6):
+        slider(app, "Letters").press("ArrowRight")
+        until(lambda step=step: number(app, "Letters") == f"0.0{step}", "a step to the right")
+    # One step of undo, unless the machine paused between two presses (test_app_state has the rule).
+    until(lambda: undone(app, "Control+z") == "0.00", "Ctrl+Z undoes")
+    until(lambda: undone(app, "Control+Shift+Z") == "0.05", "Ctrl+Shift+Z redoes")
+
+
+def undone(app, keys: str) -> str:
+    app.keyboard.press(keys)
+    app.wait_for_timeout(300)
+    return number(app, "Letters")
 
 
 def test_double_click_resets_switch_and_solo_silence_and_all_moves_all(app, until):

@@ -2,7 +2,6 @@
 //   {kind: "set", task | null, value, done, seq}   {kind: "toggle" | "solo" | "reset" | "focus", task}
 // Text arrives as data and is written with textContent only, since names may come from files.
 
-const LOW = -1, HIGH = 2, STEP = 0.01
 const format = (x) => (Object.is(x, -0) ? 0 : x).toFixed(2)
 
 function element(tag, attributes = {}, ...children) {
@@ -16,16 +15,16 @@ function element(tag, attributes = {}, ...children) {
 }
 
 function fill(range) {
-  const at = (x) => (100 * (x - LOW)) / (HIGH - LOW)
-  const value = Number(range.value)
-  range.style.setProperty("--from", `${at(Math.min(0, value))}%`)
-  range.style.setProperty("--to", `${at(Math.max(0, value))}%`)
+  const low = Number(range.min), high = Number(range.max), value = Number(range.value)
+  const at = (x) => `${(100 * (Math.min(high, Math.max(low, x)) - low)) / (high - low)}%`
+  range.style.setProperty("--zero", at(0))
+  range.style.setProperty("--from", at(Math.min(0, value)))
+  range.style.setProperty("--to", at(Math.max(0, value)))
 }
 
 function slider(label, describe) {
-  const limits = {min: LOW, max: HIGH, step: STEP}
-  const range = element("input", {type: "range", ...limits, "aria-label": label, title: describe})
-  const number = element("input", {type: "number", ...limits, "aria-label": `${label}, exact value`})
+  const range = element("input", {type: "range", "aria-label": label, title: describe})
+  const number = element("input", {type: "number", "aria-label": `${label}, exact value`})
   return {range, number}
 }
 
@@ -47,7 +46,13 @@ export function render({model}) {
   }
 
   function wire(task, {range, number}) {
-    const show = (value) => { range.value = value; number.value = format(value); fill(range) }
+    let typing = false              // what Python says must not overwrite what a person types
+    const show = (value) => {
+      range.value = value; fill(range)
+      if (!typing) number.value = format(value)
+    }
+    number.addEventListener("input", () => { typing = true })
+    for (const name of ["change", "blur"]) number.addEventListener(name, () => { typing = false })
     range.addEventListener("pointerdown", () => { held = task ?? "*" })
     const release = () => { held = null }
     for (const name of ["pointerup", "pointercancel", "blur"]) range.addEventListener(name, release)
@@ -89,10 +94,9 @@ export function render({model}) {
 
   const shared = slider("all tasks", "one coefficient for all task vectors; double click: all back to 0")
   const all = wire(null, shared)
-  const scale = element("div", {class: "scale", "aria-hidden": "true"},
-    ...[-1, 0, 1, 2].map((x) => element("span", {text: String(x).replace("-", "−")})))
+  const scale = element("div", {class: "scale", "aria-hidden": "true"})
   const body = element("div", {class: "rows"})
-  const root = element("div", {class: "mixer"},
+  const root = element("div", {class: model.plain ? "mixer plain" : "mixer"},
     element("div", {class: "row all", role: "group", "aria-label": "all tasks"},
       element("span", {class: "name", text: "all tasks"}), shared.range, shared.number),
     element("div", {class: "row ruler"}, scale), body)
@@ -100,6 +104,15 @@ export function render({model}) {
   function build() {
     rows.clear()
     body.replaceChildren(...model.tasks.map(task_row))
+    limit()
+  }
+  function limit() {
+    const limits = {min: model.low, max: model.high, step: model.step}
+    for (const {range, number} of [all, ...rows.values()])
+      for (const field of [range, number])
+        for (const [key, value] of Object.entries(limits)) field.setAttribute(key, value)
+    const marks = [0, 1, 2, 3].map((i) => Math.round(100 * (model.low + (model.high - model.low) * i / 3)) / 100)
+    scale.replaceChildren(...marks.map((x) => element("span", {text: String(x).replace("-", "−")})))
     update()
   }
   function update() {
@@ -119,6 +132,7 @@ export function render({model}) {
   }
 
   model.on("tasks", build)
+  model.on(["low", "high", "step"], limit)
   model.on(["values", "muted", "focus", "solo", "shared", "heard"], update)
   build()
   return root

@@ -9,7 +9,9 @@ export function render({model}) {
   const bar = document.createElement("span"); bar.className = "bar"
   const done = document.createElement("span"); done.className = "done"
   bar.append(done)
-  line.append(spinner, text, bar)
+  const action = document.createElement("button"); action.type = "button"; action.className = "action"
+  action.addEventListener("click", () => model.send_msg({kind: "action", name: model.action}))
+  line.append(spinner, text, bar, action)
   const list = document.createElement("div"); list.className = "list"; list.setAttribute("role", "alert")
   root.append(line, list)
 
@@ -18,6 +20,7 @@ export function render({model}) {
     text.textContent = model.text
     bar.hidden = !(model.busy && model.progress > 0 && model.progress < 1)
     done.style.width = `${100 * model.progress}%`
+    action.textContent = model.action; action.hidden = !model.action
   }
   const sentences = () => list.replaceChildren(...model.sentences.map((sentence, i) => {
     const item = document.createElement("div"); item.className = "sentence"
@@ -28,7 +31,7 @@ export function render({model}) {
     item.append(words, close)
     return item
   }))
-  model.on(["text", "busy", "progress"], status)
+  model.on(["text", "busy", "progress", "action"], status)
   model.on("sentences", sentences)
   status(); sentences()
   // A notebook loses what it is sent before it is connected; from here on it is.

@@ -10,10 +10,6 @@ const ICONS = {
   save: "M5 20h14v-2H5zM19 9h-4V3H9v6H5l7 7z",
   load: "M5 20h14v-2H5zm0-10h4v6h6v-6h4l-7-7z",
 }
-const SAVES = [
-  ["png", "Figure, PNG"], ["svg", "Figure, SVG"], ["csv", "Accuracies, CSV"],
-  ["nc", "Everything measured, NetCDF"], ["json", "Recipe, JSON"],
-]
 const LARGEST_FILE = 1e6
 
 function icon(name) {
@@ -81,7 +77,7 @@ export function render({model}) {
     menu.hidden = !open; save.setAttribute("aria-expanded", String(open))
     if (open) menu.querySelector("button").focus()
   }
-  for (const [what, text] of SAVES) {
+  for (const [what, text] of model.saves) {
     const item = document.createElement("button")
     item.type = "button"; item.setAttribute("role", "menuitem"); item.textContent = text
     item.addEventListener("click", () => {
@@ -123,6 +119,7 @@ export function render({model}) {
     if (target.matches?.("textarea, input[type=text], [contenteditable=true], .cm-content")) return
     const lens = path.find((node) => node.classList?.contains("explorer-lens"))
     if (lens ? !inside(root, lens) : !model.served) return
+    if (!root.getClientRects().length) return      // the app shows another lens
     event.preventDefault(); event.stopPropagation()
     model.send_msg({kind: event.shiftKey ? "redo" : "undo"})
   }
@@ -135,13 +132,14 @@ export function render({model}) {
       if (model.query) history.replaceState(history.state, "", address)
     }
   }
-  model.on(["can_undo", "can_redo", "query"], update)
+  model.on(["can_undo", "can_redo", "query", "served"], update)
   model.on("msg:custom", (event) => {
     const message = event.kind ? event : event.data
     if (message.kind === "file") { offer_file(message); say(`saved ${message.name}`) }
     else if (message.kind === "said") say(message.text)
   })
   model.on("remove", () => document.removeEventListener("keydown", keys, true))
+  load.hidden = !model.loads
   root.append(undo, redo, python, link, save, load, file, menu, said)
   update()
   root.addEventListener("focusin", () => keep_keys(root))

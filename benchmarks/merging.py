@@ -1,0 +1,218 @@
+"""Merging methods: time and peak memory of each at ViT-B/32 size, beside reading the operands.
+
+`python -m benchmarks.merging --tasks 20` takes 20 task vectors instead of 8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import torch
+
+import explorer as ex
+from benchmarks import Row, machine, main, median_row, seconds
+from benchmarks.merge import dictionary_merge
+from explorer.compute.resident import EditedWeights, ResidentWeights
+from explorer.editing.methods import find_method, merging_methods
+
+VIT_B_32 = {"width": 768, "layers": 12, "patch": 32, "tokens": 50, "dim": 512}
+SMALL = {"width": 128, "layers": 3, "patch": 16, "tokens": 50, "dim": 64}
+TINY = {"width": 32, "layers": 1, "patch": 4, "tokens": 5, "dim": 8}
+# WUDI takes 300 steps; three tell what a step costs.
+OPTIONS: dict[str, dict[str, object]] = {"tall_masks": {"task": "task 0"}, "wudi": {"steps": 3}}
+# Minutes of singular values on a CPU: there two of the twelve blocks are measured.
+SLOW = ("iso_c", "iso_cts", "tsv_m", "wudi")
+
+
+def shapes(size: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an open_clip image tower of a size."""
+    w = size["width"]
+    named: dict[str, tuple[int, ...]] = {
+        "class_embedding": (w,),
+        "positional_embedding": (size["tokens"], w),
+        "proj": (w, size["dim"]),
+        "conv1.weight": (w, 3, size["patch"], size["patch"]),
+        **{f"{norm}.{part}": (w,) for norm in ("ln_pre", "ln_post") for part in ("weight", "bias")},
+    }
+    for i in range(size["layers"]):
+        block = f"transformer.resblocks.{i}"
+        named |= {
+            f"{block}.{norm}.{part}": (w,)
+            for norm in ("ln_1", "ln_2")
+            for part in ("weight", "bias")
+        }
+        for name, rows, columns in (
+            ("attn.in_proj_", 3 * w, w),
+            ("attn.out_proj.", w, w),
+            ("mlp.c_fc.", 4 * w, w),
+            ("mlp.c_proj.", w, 4 * w),
+        ):
+            named |= {f"{block}.{name}weight": (rows, columns), f"{block}.{name}bias": (rows,)}
+    return named
+
+
+class Generated(Mapping[str, ex.TaskVector]):
+    """Random task vectors of a tower of a size, each made when it is asked for."""
+
+    def __init__(self, size: dict[str, int], device: torch.device, tasks: int) -> None:
+        self._shapes, self._device = shapes(size), device
+        self._tasks = [f"task {i}" for i in range(tasks)]
+
+    def __getitem__(self, task: str) -> ex.TaskVector:
+        generator = torch.Generator(self._device).manual_seed(self._tasks.index(task))
+
+        def tensor(shape: tuple[int, ...]) -> torch.Tensor:
+            empty = torch.empty(shape, device=self._device)
+            return empty.normal_(0.0, 1e-3, generator=generator)
+
+        return ex.TaskVector({key: tensor(shape) for key, shape in self._shapes.items()})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+def operands_of(size: dict[str, int], device: torch.device, tasks: int) -> ResidentWeights:
+    """A zero base and that many task vectors, held once."""
+    base = {key: torch.zeros(shape) for key, shape in shapes(size).items()}
+    return ResidentWeights(base, Generated(size, device, tasks), device)
+
+
+def measure(quick: bool = False, tasks: int = 8) -> list[Row]:
+    """Time and peak memory of every method; `quick` takes a smaller tower."""
+    size = SMALL if quick else VIT_B_32
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices.append(torch.device("cuda"))
+    rows = []
+    for device in devices:
+        resident = operands_of(size, device, tasks)
+        vectors = {task: ex.TaskVector(resident.vector(task)) for task in resident.tasks}
+        rows += linear_rows(resident, vectors, 5 if quick else 7)
+        short = vectors
+        if device.type == "cpu" and not quick:
+            blocks = [f"resblocks.{i}." for i in range(2, size["layers"])]
+            short = {
+                task: ex.TaskVector(
+                    {k: x for k, x in vector.items() if not any(b in k for b in blocks)}
+                )
+                for task, vector in vectors.items()
+            }
+        for name in merging_methods():
+            rows += method_rows(name, short if name in SLOW else vectors, device)
+    return rows
+
+
+def linear_rows(
+    resident: ResidentWeights, vectors: dict[str, ex.TaskVector], repeats: int
+) -> list[Row]:
+    """One linear merge: dictionary loop, flat buffers, a plain read and a copy of the operands."""
+    device, n_blocks = resident.device, resident.layout.n_blocks
+    base = resident.layout.views(resident.theta0)
+    coefficients = {task: 0.1 + 0.01 * i for i, task in enumerate(vectors)}
+    edited = EditedWeights(resident)
+    operands, target = resident.tau, torch.empty_like(resident.theta0)
+    copied = torch.empty_like(operands)
+    note = f"{_note(vectors, device)}; {machine()}"
+
+    def row(what: str, work: Callable[[], object]) -> Row:
+        def synchronised() -> None:
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return median_row(f"{what}, {device.type}", seconds(synchronised, repeats), note=note)
+
+    schedule = ex.lines(0.1, 0.9)
+    drawn = ex.per_layer([0.1 * i for i in range(n_blocks)], outside=0.1)
+
+    def added() -> None:
+        edit = sum(c * vectors[task] for task, c in coefficients.items())
+        edit.apply_to(base)
+
+    return [
+        row("linear merge, scaled task vectors added up", added),
+        row("linear merge, dictionary loop", lambda: dictionary_merge(base, vectors, coefficients)),
+        row("linear merge, flat buffers", lambda: edited.merge(coefficients)),
+        row("linear merge under LiNeS", lambda: edited.merge(coefficients, schedule)),
+        row("linear merge under a drawn schedule", lambda: edited.merge(coefficients, drawn)),
+        row("reading the operands once (sum)", lambda: torch.sum(operands, 0, out=target)),
+        row("copying the operands once", lambda: copied.copy_(operands)),
+    ]
+
+
+def method_rows(name: str, vectors: dict[str, ex.TaskVector], device: torch.device) -> list[Row]:
+    """Seconds of one call of a method, and what it holds beside the operands, in operands."""
+    method = find_method(name)
+    options = OPTIONS.get(name, {})
+    vectors = dict(list(vectors.items())[: 2 if name == "slerp" else None])
+    coefficients = dict.fromkeys(vectors, 0.3)
+    # The first call loads libraries, whose memory is not the method's.
+    method(dict(Generated(TINY, device, len(vectors))), coefficients, **options)
+    before = _restart_peak(device)
+    start = time.perf_counter()
+    method(vectors, coefficients, **options)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    took = time.perf_counter() - start
+    held = (_peak(device) - before) / sum(
+        x.numel() * x.element_size() for vector in vectors.values() for x in vector.values()
+    )
+    note = _note(vectors, device) + (f"; {options}" if options else "")
+    what = f"{name}, {device.type}"
+    return [
+        Row(what, took, "s", note),
+        Row(f"{what}: peak with the operands", 1 + held, "x operands", note),
+    ]
+
+
+def _restart_peak(device: torch.device) -> int:
+    """Forget the peak so far; bytes held now."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what freed tensors left must not be used again
+        Path("/proc/self/clear_refs").write_text("5")
+    return psutil.Process().memory_info().rss
+
+
+def _peak(device: torch.device) -> int:
+    """The most bytes held since the restart (on systems without /proc: since the beginning)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _note(vectors: dict[str, ex.TaskVector], device: torch.device) -> str:
+    n = sum(x.numel() for x in next(iter(vectors.values())).values())
+    cuda = device.type == "cuda"
+    where = torch.cuda.get_device_name() if cuda else f"threads: {torch.get_num_threads()}"
+    return f"{len(vectors)} x {n / 1e6:.1f} M parameters, {where}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--tasks", type=int, default=8, help="number of task vectors (8, 20)")
+    known, sys.argv[1:] = parser.parse_known_args()
+
+    def measured(quick: bool) -> list[Row]:
+        """Time and peak memory of every merging method at ViT-B/32 size."""
+        return measure(quick, known.tasks)
+
+    main(measured)

@@ -1,0 +1,182 @@
+"""Charts of the lens's tabs: the matrix of all pairs, and the tangent kernel's eigenfunctions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    FactorRange,
+    HoverTool,
+    Legend,
+    LegendItem,
+    LinearColorMapper,
+    NumeralTickFormatter,
+    Range1d,
+)
+from bokeh.plotting import figure
+
+from explorer.app import theme
+from explorer.app.disentanglement.palette import ERROR
+
+ENERGIES = ("energy0", "energy1")
+WAITING = "The kernel is computed after the maps"
+
+
+class PairMatrix:
+    """Mean error of every pair of tasks, as colour and as digits; fills in while one watches."""
+
+    def __init__(self, titles: Mapping[str, str]):
+        """titles: task -> title, of the tasks with a vector."""
+        self.names = [*titles]
+        self._titles = [*titles.values()]
+        self.colours = LinearColorMapper(palette=ERROR, low=0, high=1, nan_color="rgba(0,0,0,0)")
+        self.source = ColumnDataSource(self._columns(None))
+        self.figure = self._figure()
+
+    def _figure(self) -> figure:
+        chart = theme.plain(
+            figure(
+                x_range=FactorRange(*self._titles),
+                y_range=FactorRange(*reversed(self._titles)),
+                sizing_mode="stretch_width",
+                height=400,
+                tools="save",
+                toolbar_location="above",
+                title="Disentanglement error (%) of every pair, mean over its map",
+            )
+        )
+        squares = chart.rect(
+            "x",
+            "y",
+            0.96,
+            0.96,
+            source=self.source,
+            line_color=theme.ZERO_SHOT,
+            line_alpha=0.35,
+            fill_color={"field": "error", "transform": self.colours},
+            nonselection_fill_alpha=1.0,
+        )
+        chart.text(
+            "x",
+            "y",
+            text="digits",
+            text_color="ink",
+            source=self.source,
+            text_align="center",
+            text_baseline="middle",
+            text_font_size="13px",
+        )
+        chart.add_tools(
+            HoverTool(
+                renderers=[squares],
+                tooltips=[
+                    ("pair", "@y, @x"),
+                    ("mean over the map", "@error{0.0%}"),
+                    ("mean over [0, 1]²", "@search{0.0%}"),
+                ],
+            )
+        )
+        bar = ColorBar(color_mapper=self.colours, width=10, bar_line_color=None)
+        bar.formatter = NumeralTickFormatter(format="0%")
+        chart.add_layout(bar, "right")
+        chart.xaxis.major_label_orientation = 0.7
+        chart.grid.grid_line_color = None
+        return chart
+
+    def _columns(self, result: xr.Dataset | None) -> dict[str, list]:
+        k = len(self.names)
+        error = search = np.full((k, k), np.nan)
+        if result is not None:
+            order = {"task1": self.names, "task2": self.names}
+            error = result["mean_error"].reindex(order).values
+            search = result["search_region_error"].reindex(order).values
+        limit = np.nanmax(error) if np.isfinite(error).any() else 1.0
+        return {
+            "x": [b for _ in self._titles for b in self._titles],
+            "y": [a for a in self._titles for _ in self._titles],
+            "error": error.ravel().tolist(),
+            "search": search.ravel().tolist(),
+            "digits": ["" if np.isnan(e) else f"{100 * e:.0f}" for e in error.ravel()],
+            "ink": ["#ffffff" if e < 0.62 * limit else "#16202b" for e in error.ravel()],
+        }
+
+    def show(self, result: xr.Dataset | None) -> None:
+        """Put measured pairs on screen, with colours from 0 to the largest error."""
+        columns = self._columns(result)
+        finite = [e for e in columns["error"] if np.isfinite(e)]
+        if finite:
+            self.colours.high = max(0.05, float(np.ceil(20 * max(finite)) / 20))
+        self.source.data = columns
+
+    def pair_at(self, x: float, y: float) -> tuple[str, str] | None:
+        """The pair of a click at figure coordinates; None on the diagonal and outside."""
+        column, row = int(np.floor(x)), len(self.names) - 1 - int(np.floor(y))
+        if not (0 <= column < len(self.names) and 0 <= row < len(self.names)) or column == row:
+            return None
+        return self.names[row], self.names[column]
+
+
+class Eigenfunctions:
+    """Energy of each eigenfunction of the tangent kernel on each task's images, against rank."""
+
+    def __init__(self) -> None:
+        self.source = ColumnDataSource({name: [] for name in ("rank", "eigenvalue", *ENERGIES)})
+        self.figure = theme.plain(
+            figure(
+                sizing_mode="stretch_width",
+                height=330,
+                tools="save",
+                toolbar_location="above",
+                title=WAITING,
+                x_range=Range1d(0.3, 24.7),
+                y_range=Range1d(0, 1.02),
+            )
+        )
+        bars = self.figure.vbar_stack(
+            [*ENERGIES],
+            x="rank",
+            width=0.82,
+            source=self.source,
+            color=theme.LINES[: len(ENERGIES)],
+            alpha=0.9,
+        )
+        self._items = [LegendItem(label="", renderers=[bar]) for bar in bars]
+        legend = Legend(
+            items=self._items,
+            orientation="horizontal",
+            border_line_color=None,
+            background_fill_alpha=0.0,
+            label_text_font_size="13px",
+        )
+        self.figure.add_layout(legend, "above")
+        self._hover = HoverTool(renderers=bars, tooltips=[])
+        self.figure.add_tools(self._hover)
+        self.figure.xaxis.axis_label = "rank of the eigenfunction, largest eigenvalue first"
+        self.figure.yaxis.axis_label = "share of its energy"
+        self.figure.yaxis.formatter = NumeralTickFormatter(format="0%")
+
+    def show(self, result: xr.Dataset | None, titles: tuple[str, str]) -> None:
+        """Put a result on screen; None: there is none of these two tasks yet."""
+        if result is None:
+            self.figure.title.text = WAITING
+            self.source.data = {name: [] for name in self.source.data}
+            return
+        self.figure.title.text = "Energy of the kernel's eigenfunctions on each task's images"
+        for item, title in zip(self._items, titles, strict=True):
+            item.label = {"value": title}
+        self._hover.tooltips = [
+            ("eigenfunction", "@rank{0}"),
+            *((title, f"@{name}{{0.0%}}") for name, title in zip(ENERGIES, titles, strict=True)),
+            ("eigenvalue", "@eigenvalue{0.000a}"),
+        ]
+        rank = result["rank"].values.astype(float)
+        self.figure.x_range.end = max(24.0, float(rank.max())) + 0.7
+        self.source.data = {
+            "rank": rank,
+            "eigenvalue": result["eigenvalue"].values,
+            **dict(zip(ENERGIES, result["energy"].values, strict=True)),
+        }

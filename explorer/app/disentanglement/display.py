@@ -1,0 +1,115 @@
+"""One display of the disentanglement lens: sidebar, maps, tabs, as a page or inside a cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from explorer.app.disentanglement.board import Board
+from explorer.app.disentanglement.charts import Eigenfunctions, PairMatrix
+from explorer.app.disentanglement.picture import Picture
+from explorer.app.display import MARK, LensDisplay
+from explorer.app.late import LateChart
+from explorer.app.theme import MATERIAL
+
+if TYPE_CHECKING:
+    from explorer.app.disentanglement.lens import DisentanglementLens
+
+TABS = {"images": "Images", "pairs": "All pairs", "kernel": "Kernel"}
+KERNEL = (
+    "Each bar is one eigenfunction of the tangent kernel on both tasks' images: where it is of one "
+    "colour, the function lives on one task's images alone, which is what weight disentanglement "
+    "asks of the kernel (Ortiz-Jimenez, Favero and Frossard 2023, “Task Arithmetic in the Tangent "
+    "Space”, section 5)."
+)
+
+
+class Display(LensDisplay):
+    """Figures and layout of one lens on one screen."""
+
+    title = "Weight explorer · weight disentanglement"
+
+    def __init__(self, lens: DisentanglementLens):
+        super().__init__(lens)
+        self.board = Board(lens)
+        self.matrix = PairMatrix(lens.titles)
+        self.matrix.figure.on_event("tap", self._tapped)
+        self.eigenfunctions = Eigenfunctions()
+        outdated = lens.drawing.outdated
+        explanation = pmui.Typography(KERNEL, variant="body2", margin=(6, 10))
+        self._pairs = LateChart(self.matrix.figure, lambda: outdated("pairs"), [], "820px")
+        self._kernel = LateChart(
+            self.eigenfunctions.figure, lambda: outdated("kernel"), [explanation], "980px"
+        )
+        self.tabs = self._make_tabs()
+
+    # Updates
+
+    def draw(self) -> None:
+        """Everything, for the first time."""
+        self.board.draw_maps()
+
+    def turn_to(self, tab: str) -> None:
+        """Open a tab."""
+        self.tabs.active = [*TABS].index(tab)
+
+    def _turned(self, event: Any) -> None:
+        self.lens.open_tab([*TABS][event.new])
+
+    def _open(self, tab: str) -> bool:
+        return self.tabs.active == [*TABS].index(tab)
+
+    def show_pairs(self, pairs: Picture | None) -> None:
+        """Draw the matrix of all pairs, while its tab is open."""
+        if self._open("pairs"):
+            self._pairs.draw(lambda: self.matrix.show(None if pairs is None else pairs.result))
+
+    def _tapped(self, event: Any) -> None:
+        if event.x is None or event.y is None:
+            return
+        pair = self.matrix.pair_at(event.x, event.y)
+        if pair is not None:
+            self.lens.state.set_pair(*pair)
+
+    def show_kernel(self, kernel: Picture | None) -> None:
+        """Draw the kernel's eigenfunctions, if those there are belong to the pair on screen."""
+        if not self._open("kernel"):
+            return
+        pair = self.lens.state.pair
+        first, second = (self.lens.titles[task] for task in pair)
+        result = kernel.result if kernel is not None and kernel.spec.pair == pair else None
+        self._kernel.draw(lambda: self.eigenfunctions.show(result, (first, second)))
+
+    # Layout
+
+    def _make_tabs(self) -> pmui.Tabs:
+        images = pn.Column(self.lens.drawing.difference, sizing_mode="stretch_width")
+        contents = (images, self._pairs.view, self._kernel.view)
+        # Not dynamic: in a notebook, what Panel 1.9.4 puts into a tab as it is opened asks a
+        # content network for style sheets.
+        tabs = pmui.Tabs(
+            *zip(TABS.values(), contents, strict=True),
+            sizing_mode="stretch_width",
+            theme_config=MATERIAL,
+        )
+        tabs.param.watch(self._turned, "active")
+        return tabs
+
+    def sidebar(self) -> list[Any]:
+        """What is mapped, and the recipe: the point's two sliders."""
+        drawing = self.lens.drawing
+        return [drawing.toolbar, drawing.plane, drawing.mixer, drawing.lines]
+
+    def main(self, on_page: bool = False) -> pn.viewable.Viewable:
+        """Maps above, tabs below; the same on a page and in a cell."""
+        drawing = self.lens.drawing
+        return pn.Column(
+            drawing.notices,
+            drawing.scale,
+            self.board.view,
+            self.tabs,
+            sizing_mode="stretch_width",
+            css_classes=[MARK],
+        )

@@ -1,0 +1,112 @@
+"""Everything the lens shows as a link, and back.
+
+All names start with "view.", as those of the other lens do, so that no task can be mistaken for
+one: `base=glyphs&view.lens=disentanglement&view.pair=mnist,letters&view.point=0.6,0.3`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, unquote
+
+from explorer.app.disentanglement.state import MapState
+from explorer.app.links import VIEW, Link
+from explorer.errors import ExplorerError, RecipeError
+
+LENS = "disentanglement"
+
+
+def to_query(state: MapState) -> str:
+    """The query part of a link that restores this state."""
+    view = {
+        "lens": LENS,
+        "pair": ",".join(quote(quote(task, safe="")) for task in state.pair),
+        "point": _numbers(state.point),
+        "maps": ",".join(state.maps),
+        "range": _numbers(state.extent),
+        "points": f"{state.points}",
+        "n": f"{state.n}",
+        "seed": f"{state.seed}",
+        "layer": state.layer,
+        "terms": state.terms,
+    }
+    if "lines" in state.maps:
+        view["lines"] = _numbers(state.lines)
+    if state.fitted:
+        view["colours"] = "fitted"
+    base = quote(state.recipe.base, safe="")
+    return "&".join([f"base={base}", *(f"{VIEW}{key}={text}" for key, text in view.items())])
+
+
+def asks_for_maps(link: Link) -> bool:
+    """Whether a link is of this lens."""
+    return link.view.get("lens") == LENS
+
+
+def apply(link: Link, state: MapState) -> list[str]:
+    """Bring state to what the link asks for, as far as it makes sense; returns sentences."""
+    wrong = list(link.wrong)
+    if link.recipe is not None and link.recipe.base != state.recipe.base:
+        wrong.append(f"The link is of the model {link.recipe.base!r}, which is not the open one.")
+    steps = _steps(state)
+    # In the order of the steps: a point must lie in the range, on the axes of the pair.
+    for key, step in steps.items():
+        if key in link.view:
+            try:
+                step(link.view[key])
+            except ExplorerError as error:
+                wrong.append(str(error))
+    wrong += [
+        f"The link asks for {VIEW}{key}, which this lens does not know."
+        for key in link.view
+        if key != "lens" and key not in steps
+    ]
+    return wrong
+
+
+def _steps(state: MapState) -> dict[str, Callable[[str], Any]]:
+    return {
+        "pair": lambda text: state.set_pair(*(unquote(t) for t in _two(text, "pair"))),
+        "range": lambda text: state.set_extent(*_floats(text, "range")),
+        "point": lambda text: state.move(_floats(text, "point")),
+        "points": lambda text: state.set_points(_integer(text, "points")),
+        "n": lambda text: state.set_n(_integer(text, "n")),
+        "seed": lambda text: state.set_seed(_integer(text, "seed")),
+        "lines": lambda text: state.set_lines(*_floats(text, "lines")),
+        "maps": lambda text: state.set_maps(text.split(",")),
+        "layer": state.set_layer,
+        "terms": state.set_terms,
+        "colours": lambda text: state.param.update(fitted=text == "fitted"),
+    }
+
+
+def _numbers(values: tuple[float, float]) -> str:
+    return ",".join(f"{x:g}" for x in values)
+
+
+def _two(text: str, name: str) -> list[str]:
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise RecipeError(
+            f"The link gives {VIEW}{name}={text[:60]!r}; two are needed, not {len(parts)}."
+        )
+    return parts
+
+
+def _floats(text: str, name: str) -> list[float]:
+    try:
+        return [float(part) for part in _two(text, name)]
+    except ValueError:
+        raise RecipeError(
+            f"The link gives {VIEW}{name}={text[:60]!r}, which are no numbers."
+        ) from None
+
+
+def _integer(text: str, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise RecipeError(
+            f"The link gives {VIEW}{name}={text[:60]!r}, which is no whole number."
+        ) from None

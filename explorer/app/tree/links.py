@@ -1,0 +1,102 @@
+"""Everything the lens shows as a link, and back.
+
+All names start with "view.", as those of the other lenses do:
+`view.lens=hierarchy&view.grammar=32,8,2,7&view.rules=0&view.process=epsilon&view.level=0.73`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from explorer.app.links import VIEW, Link
+from explorer.app.tree.setting import Setting
+from explorer.app.tree.state import TreeState
+from explorer.errors import ExplorerError, GrammarError
+
+LENS = "hierarchy"
+
+
+def to_query(setting: Setting) -> str:
+    """The query part of a link that restores this setting.
+
+    Rules that were handed to the lens have no seed, and so no place in a link: it then opens a
+    grammar of the same sizes.
+    """
+    sizes = setting.sizes
+    view = {
+        "lens": LENS,
+        "grammar": f"{sizes.v},{sizes.m},{sizes.s},{sizes.L}",
+        "rules": f"{setting.grammar.seed or 0}",
+        "process": setting.process,
+        "level": f"{setting.level:g}",
+        "datum": f"{setting.datum}",
+        "noise": f"{setting.noise}",
+        "n": f"{setting.data},{setting.samples}",
+        "seed": f"{setting.seed}",
+    }
+    if setting.controls:
+        view["controls"] = ",".join(setting.controls)
+    return "&".join(f"{VIEW}{key}={text}" for key, text in view.items())
+
+
+def apply(link: Link, state: TreeState) -> list[str]:
+    """Bring state to what the link asks for, as far as it makes sense; returns sentences.
+
+    A recipe in the link is another lens's, and is left alone.
+    """
+    wrong = list(link.wrong)
+    steps = _steps(state)
+    for key, step in steps.items():
+        if key in link.view:
+            try:
+                step(link.view[key])
+            except ExplorerError as error:
+                wrong.append(str(error))
+    wrong += [
+        f"The link asks for {VIEW}{key[:60]}, which this lens does not know."
+        for key in link.view
+        if key != "lens" and key not in steps
+    ]
+    return wrong
+
+
+def _steps(state: TreeState) -> dict[str, Callable[[str], Any]]:
+    def counts(text: str) -> None:
+        data, samples = _integers(text, "n", 2)
+        state.set_counts(data, samples)
+
+    def seed(what: str, name: str) -> Callable[[str], None]:
+        return lambda text: state.set_seed(what, *_integers(text, name, 1))
+
+    return {
+        "grammar": lambda text: state.set_sizes(*_integers(text, "grammar", 4)),
+        "rules": seed("grammar", "rules"),
+        "process": state.set_process,
+        "level": lambda text: state.set_level(_float(text, "level")),
+        "datum": seed("datum", "datum"),
+        "noise": seed("noise", "noise"),
+        "n": counts,
+        "seed": seed("seed", "seed"),
+        "controls": lambda text: state.set_controls(text.split(",")),
+    }
+
+
+def _integers(text: str, name: str, count: int) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != count:
+        wanted = "a whole number" if count == 1 else f"{count} whole numbers"
+        raise GrammarError(f"The link gives {VIEW}{name}={text[:60]!r}; {wanted} was wanted.")
+    return found
+
+
+def _float(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise GrammarError(
+            f"The link gives {VIEW}{name}={text[:60]!r}, which is no number."
+        ) from None

@@ -1,0 +1,189 @@
+"""AdaMerging: coefficients learned from unlabelled images, the optimised upper reference."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from explorer.editing.layers import layer_name, layer_names
+from explorer.errors import RecipeError, UnknownNameError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from explorer.compute.resident import ResidentWeights
+    from explorer.compute.run import Run
+    from explorer.models.model import Model
+    from explorer.tasks.task import Split
+
+_REPORT_EVERY = 10  # steps between partial results
+
+
+def adamerging(
+    model: "Model",
+    tasks: Sequence[str] | None = None,
+    *,
+    by: Literal["tensor", "layer", "task"] = "tensor",
+    split: "Split" = "test",
+    n: int | None = None,
+    steps: int = 500,
+    batch: int = 16,
+    learning_rate: float = 1e-3,
+    initial: float = 0.3,
+    seed: int = 0,
+) -> "Run[xr.Dataset]":
+    """Coefficients that make the merged model sure of itself on unlabelled images.
+
+        found = ex.adamerging(m, steps=200).result()
+        weights = adamerged_weights(m, found)
+
+    Yang et al. 2024, "AdaMerging: Adaptive Model Merging for Multi-Task Learning": Adam on
+    lambda in theta_0 + sum_t lambda_t,g tau_t,g, clamped to [0, 1], minimises the sum over tasks of
+    the mean entropy of the softmax. A coefficient belongs to a task and a tensor
+    ("layer-wise" in the paper), a task and a depth, or a task alone.
+
+    Unlike every method of the registry this needs the model and its images, by default those it is
+    later tested on (never their labels): an upper reference, not a competitor of data-free methods.
+    ``n`` limits the images of each task. A Run of datasets every ten steps: ``coefficient`` (task,
+    group) and ``entropy`` (step) so far. Raises UnknownNameError for a task without a vector,
+    RecipeError for numbers that make no sense.
+    """
+    from explorer.compute.run import Run
+
+    names = list(model.tasks if tasks is None else tasks)
+    for task in names:
+        if task not in model.tasks:
+            raise UnknownNameError("task vector", task, model.tasks)
+    if by not in ("tensor", "layer", "task"):
+        raise RecipeError(f"AdaMerging learns a coefficient by tensor, layer or task, not {by!r}.")
+    if not names or steps < 0 or batch < 1 or not 0.0 <= initial <= 1.0 or learning_rate <= 0:
+        raise RecipeError(
+            "AdaMerging needs at least one task, no negative number of steps, a batch of at least "
+            "1, an initial coefficient between 0 and 1 and a positive learning rate."
+        )
+    counts = {task: min(n or 2**62, model.n_images(task, split)) for task in names}
+    attrs = {
+        "model": model.name,
+        "family": model.family,
+        "method": "AdaMerging, coefficients clamped to [0, 1]",
+        "by": by,
+        "data": f"unlabelled images of the {split} split, {counts}",
+        "initial": initial,
+        "learning_rate": learning_rate,
+        "batch": batch,
+        "seed": seed,
+    }
+
+    def work(run: "Run[xr.Dataset]") -> Iterator["xr.Dataset"]:
+        merged = _Merged(model.resident("weights"), names, by)
+        coefficients = torch.full(
+            (len(names), len(merged.groups)), initial, device=model.device, requires_grad=True
+        )
+        adam = torch.optim.Adam([coefficients], lr=learning_rate)
+        entropies: list[float] = []
+        for step in range(steps):
+            run.checkpoint(step / steps)
+            with torch.inference_mode(False), torch.enable_grad():
+                adam.zero_grad()
+                loss = torch.zeros((), device=model.device)
+                weights = merged.weights(coefficients)
+                for task in names:
+                    x = _batch(model, task, split, counts[task], step, batch, seed)
+                    features = functional_call(merged.tower(model), weights, (x,))
+                    loss = loss + entropy(model.head(task).logits(features))
+                loss.backward()
+                adam.step()
+                coefficients.data.clamp_(0.0, 1.0)
+            entropies.append(loss.item())
+            if (step + 1) % _REPORT_EVERY == 0 and step + 1 < steps:
+                yield _dataset(names, merged.groups, coefficients, entropies, attrs)
+        yield _dataset(names, merged.groups, coefficients, entropies, attrs)
+
+    return Run(work, f"AdaMerging of {', '.join(names)}")
+
+
+def adamerged_weights(model: "Model", found: "xr.Dataset") -> dict[str, Tensor]:
+    """theta_0 + sum_t lambda_t,g tau_t,g as named tensors, for what ``adamerging`` found."""
+    names = [str(task) for task in found.task.values]
+    groups = [str(group) for group in found.group.values]
+    merged = _Merged(model.resident("weights"), names, found.attrs["by"])
+    if groups != merged.groups:
+        raise RecipeError("These coefficients were learned for a tower with other parameters.")
+    coefficients = torch.tensor(found.coefficient.values, device=model.device)
+    return {key: x.clone() for key, x in merged.weights(coefficients.float()).items()}
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Mean over images of the entropy of the softmax, in nats; logits (n, classes)."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1).mean()
+
+
+class _Merged:
+    """Merged weights as a differentiable function of coefficients (tasks, groups)."""
+
+    def __init__(self, resident: "ResidentWeights", tasks: Sequence[str], by: str) -> None:
+        layout = resident.layout
+        self._base = layout.views(resident.theta0)
+        self._vectors = [resident.vector(task) for task in tasks]
+        self._group: dict[str, int]
+        if by == "tensor":
+            self.groups = list(self._base)
+            self._group = {key: i for i, key in enumerate(self.groups)}
+        elif by == "layer":
+            self.groups = layer_names(layout.n_blocks)
+            places = {name: i for i, name in enumerate(self.groups)}
+            self._group = {key: places[layer_name(key, layout.n_blocks)] for key in self._base}
+        else:
+            self.groups = ["all"]
+            self._group = dict.fromkeys(self._base, 0)
+        self._tower: torch.nn.Module | None = None
+
+    def weights(self, coefficients: Tensor) -> dict[str, Tensor]:
+        merged = {}
+        for key, base in self._base.items():
+            factors = coefficients[:, self._group[key]]
+            vectors = (vector[key] for vector in self._vectors)
+            merged[key] = sum((c * tau for c, tau in zip(factors, vectors, strict=True)), base)
+        return merged
+
+    def tower(self, model: "Model") -> torch.nn.Module:
+        from explorer.models.towers import build_tower, load_weights
+
+        if self._tower is None:
+            self._tower = load_weights(build_tower(model.architecture), self._base)
+        return self._tower
+
+
+def _batch(
+    model: "Model", task: str, split: "Split", count: int, step: int, size: int, seed: int
+) -> Tensor:
+    """The step's batch of a task: successive parts of the seed's order, over and over."""
+    from explorer.compute.engine import ImageRange
+
+    size = min(size, count)
+    start = step * size % (count - size + 1)
+    store = model.image_store
+    pixels = store.range(ImageRange(task, split, start, start + size, seed))
+    return store.normalised(pixels, torch.float32)
+
+
+def _dataset(
+    tasks: list[str],
+    groups: list[str],
+    coefficients: Tensor,
+    entropies: list[float],
+    attrs: dict[str, Any],
+) -> "xr.Dataset":
+    import xarray as xr
+
+    return xr.Dataset(
+        {
+            "coefficient": (("task", "group"), coefficients.detach().cpu().numpy().copy()),
+            "entropy": ("step", list(entropies), {"units": "nats, summed over tasks"}),
+        },
+        coords={"task": tasks, "group": groups, "step": range(1, len(entropies) + 1)},
+        attrs={**attrs, "steps": len(entropies)},
+    )

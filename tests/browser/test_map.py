@@ -1,0 +1,280 @@
+"""The disentanglement lens in headless Chromium: served, in the app, and in a JupyterLab cell."""
+
+from __future__ import annotations
+
+import pytest
+from seeing import REPAINTED, set_number, slider
+
+MAPS = """() => {
+    const found = []
+    for (const view of Bokeh.index.query((v) => v.model.type === "Figure")) {
+        const source = view.model.renderers[0]?.data_source
+        if (!source?.columns().includes("veil")) continue
+        const column = (name) => [...source.get_array(name)[0]]
+        const point = view.model.renderers.find((r) => r.glyph.marker?.value === "diamond")
+        const box = view.el.getBoundingClientRect()
+        const place = (x, y) => [box.left + view.frame.x_scale.compute(x),
+                                 box.top + view.frame.y_scale.compute(y)]
+        found.push({
+            shown: box.width > 0,
+            title: view.model.title.text,
+            axes: [view.model.below[0].axis_label, view.model.left[0].axis_label],
+            cells: column("value").length,
+            value: column("value"),
+            veiled: column("veil").filter((v) => v > 0).length,
+            high: view.model.renderers[0].glyph.color_mapper.high,
+            point: [point.data_source.get_array("x")[0], point.data_source.get_array("y")[0]],
+            origin: place(0, 0), corner: place(1, 1),
+        })
+    }
+    return found.filter((map) => map.shown)
+}"""
+LENS = """import explorer as ex
+lens = ex.DisentanglementLens(ex.open_model('tiny'), ('digits', 'letters'))
+lens.state.set_points(9)
+lens"""
+QUICK = "base=tiny&view.lens=disentanglement&view.points=9"
+
+
+def maps(page) -> list[dict]:
+    """The maps on screen, left to right, as the browser holds them."""
+    return sorted(page.evaluate(MAPS), key=lambda found: found["origin"][0])
+
+
+def wait_until_computed(page) -> None:
+    """Until every cell of every map is on screen."""
+    page.wait_for_function(REPAINTED)
+    page.locator(".notices .text", has_text="every cell is computed").last.wait_for()
+
+
+def place(found: dict, x: float, y: float) -> tuple[float, float]:
+    """Where on the page a point of the map is."""
+    (x0, y0), (x1, y1) = found["origin"], found["corner"]
+    return x0 + x * (x1 - x0), y0 + y * (y1 - y0)
+
+
+def drag(page, found: dict, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*place(found, *start))
+    page.mouse.down()
+    page.mouse.move(*place(found, *end), steps=12)
+    page.mouse.up()
+
+
+def lies_still(page) -> bool:
+    before = maps(page)
+    page.wait_for_timeout(500)
+    return maps(page) == before
+
+
+def number(page, name: str) -> float:
+    field = page.get_by_role("spinbutton", name=f"{name}, exact value", exact=True)
+    return float(field.input_value())
+
+
+def sentence(page) -> str:
+    """Which images differ, and where."""
+    return page.locator(".difference .sentence").last.inner_text()
+
+
+@pytest.fixture
+def lens(page, served):
+    """The app on a link of this lens, computed to the end."""
+    page.goto(f"{served.url}?{QUICK}")
+    wait_until_computed(page)
+    return page
+
+
+def test_maps_fill_in_and_every_cell_not_computed_yet_is_veiled(page, served, until):
+    page.goto(f"{served.url}?base=tiny&view.lens=disentanglement&view.points=41&view.seed=3")
+    page.wait_for_function(REPAINTED)
+    until(lambda: any(0 < m["veiled"] < m["cells"] == 41**2 for m in maps(page)), "it fills in")
+    page.get_by_role("button", name="stop").click()
+    page.locator(".notices .text", has_text="stopped").wait_for()
+    stopped = [m["veiled"] for m in maps(page)]
+    page.wait_for_timeout(1500)
+    assert [m["veiled"] for m in maps(page)] == stopped
+    page.get_by_role("button", name="go on").click()
+    until(lambda: [m["veiled"] for m in maps(page)] != stopped, "it goes on")
+
+
+def test_all_maps_have_the_same_axes_colours_and_point(lens):
+    first, second = maps(lens)
+    assert [first["title"], second["title"]] == ["Standard", "Tangent"]
+    assert first["axes"] == ["merging coefficient of Digits", "merging coefficient of Letters"]
+    for name in ("axes", "high", "point", "cells", "veiled"):
+        assert first[name] == second[name]
+    assert first["veiled"] == 0
+
+
+def test_dragging_the_point_moves_the_sliders_and_the_sliders_move_the_point(lens, until):
+    found = maps(lens)[1]
+    drag(lens, found, (0.6, 0.6), (-1.2, 2.1))
+    until(lambda: abs(number(lens, "Digits") + 1.2) < 0.06, "the horizontal slider follows")
+    until(lambda: abs(number(lens, "Letters") - 2.1) < 0.06, "the vertical slider follows")
+    at = [number(lens, "Digits"), number(lens, "Letters")]
+    until(lambda: all(m["point"] == at for m in maps(lens)), "the point is on every map")
+    set_number(lens, "Digits", "0.35")
+    until(lambda: all(m["point"][0] == 0.35 for m in maps(lens)), "the point follows")
+    slider(lens, "Letters").focus()
+    lens.keyboard.press("ArrowRight")
+    until(lambda: all(m["point"][1] > at[1] for m in maps(lens)), "also by a key")
+    lens.get_by_role("button", name="undo").click()
+    until(lambda: all(m["point"][1] == at[1] for m in maps(lens)), "undo brings it back")
+
+
+def test_a_click_shows_the_images_that_differ_there_with_their_labels(lens, until):
+    lens.mouse.click(*place(maps(lens)[0], -2.25, -2.25))
+    until(lambda: "(-2.25, -2.25)" in sentence(lens), "the cell's images")
+    count = int(sentence(lens).partition(": ")[2].split()[0])
+    assert count > 0
+    tiles = lens.locator(".difference .tile")
+    assert tiles.count() == min(count, 48)
+    label = tiles.first.get_attribute("aria-label")
+    alone, joint = (part.rpartition(": ")[2] for part in label.split(";")[:2])
+    assert alone != joint
+    assert maps(lens)[0]["point"] == [-2.25, -2.25]
+    lens.get_by_role("button", name="Letters (").click()
+    until(lambda: "images of Letters" in sentence(lens), "the other task's images")
+
+
+def test_layers_sum_and_colours_change_what_is_drawn(lens, until):
+    mean = maps(lens)[0]
+    lens.get_by_role("button", name="mean (0 to 1)").click()
+    until(lambda: maps(lens)[0]["high"] == 2, "the sum goes to 2")
+    total = maps(lens)[0]["value"]
+    assert total == pytest.approx([2 * v for v in mean["value"]], abs=1e-5)
+    lens.get_by_label("layer").select_option("accuracy1")
+    until(lambda: maps(lens)[0]["high"] == 1, "accuracy goes to 1")
+    assert maps(lens)[0]["value"] != mean["value"]
+    lens.get_by_role("button", name="fit colours").click()
+    until(lambda: maps(lens)[0]["high"] < 1, "the colours are fitted")
+    first, second = maps(lens)
+    assert first["high"] == second["high"] == pytest.approx(max(first["value"] + second["value"]))
+
+
+def test_another_pair_and_other_kinds_of_map(lens, until):
+    lens.get_by_label("task of the horizontal axis").select_option("hearts")
+    until(lambda: "Hearts" in maps(lens)[0]["axes"][0], "another pair")
+    lens.get_by_role("button", name="swap the axes").click()
+    until(lambda: "Hearts" in maps(lens)[0]["axes"][1], "the axes are swapped")
+    lens.get_by_role("button", name="Standard, LiNeS").click()
+    until(lambda: len(maps(lens)) == 3, "a third map")
+    before = maps(lens)[2]
+    set_number(lens, "LiNeS alpha", "0.5")
+    until(lambda: "α=0.5" in maps(lens)[2]["title"], "LiNeS follows its slider")
+    wait_until_computed(lens)
+    assert maps(lens)[2]["value"] != before["value"]
+
+
+def test_a_pinned_map_stays_while_the_others_change(lens, until):
+    lens.get_by_role("button", name="pin", exact=True).first.click()
+    until(lambda: [m["title"] for m in maps(lens)][-1] == "Standard (pinned)", "it is pinned")
+    kept = maps(lens)[-1]["value"]
+    lens.get_by_label("task of the horizontal axis").select_option("hearts")
+    until(lambda: "Hearts" in maps(lens)[0]["axes"][0], "the others change")
+    assert "Digits" in maps(lens)[-1]["axes"][0]
+    assert maps(lens)[-1]["value"] == kept
+    lens.get_by_role("button", name="unpin").click()
+    until(lambda: len(maps(lens)) == 2, "it is let go")
+
+
+def test_the_address_restores_everything_on_screen(lens, until, page):
+    lens.get_by_label("task of the vertical axis").select_option("hearts")
+    lens.get_by_label("range").select_option("-1,1")
+    lens.get_by_label("layer").select_option("normalized")
+    set_number(lens, "Digits", "0.25")
+    until(lambda: "view.point=0.25," in lens.evaluate("location.href"), "the address follows")
+    wait_until_computed(lens)
+    seen = maps(lens)
+    address = lens.evaluate("location.href")
+    page.goto("about:blank")
+    page.goto(address)
+    wait_until_computed(page)
+    until(lambda: [m["value"] for m in maps(page)] == [m["value"] for m in seen], "as before")
+    assert maps(page)[0]["point"] == [0.25, 0.6]
+    assert page.get_by_label("layer").input_value() == "normalized"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("view.pair=digits,nobody", "no task 'nobody'"),
+        ("view.pair=digits,digits", "two different tasks"),
+        ("view.point=9,0", "between -3 and 3"),
+        ("view.points=1000", "9, 21, 41"),
+        ("view.maps=%3Cimg%20src=x%20onerror=alert(1)%3E", "<img src=x"),
+        ("view.colour=red", "does not know"),
+    ],
+)
+def test_a_link_that_makes_no_sense_is_a_sentence(page, served, query, says):
+    page.goto(f"{served.url}?{QUICK}&{query}")
+    page.locator(".notices .list .sentence", has_text=says).first.wait_for()
+    wait_until_computed(page)
+
+
+def test_the_app_changes_lenses_and_the_recipe_goes_along(page, served, until):
+    page.goto(served.url)
+    page.wait_for_function(REPAINTED)
+    page.locator(".tile[aria-label]").first.wait_for()
+    set_number(page, "Digits", "0.9")
+    until(lambda: "digits=0.9" in page.evaluate("location.href"), "the recipe is set")
+    page.get_by_role("button", name="Weight disentanglement").click()
+    until(lambda: maps(page) and maps(page)[0]["point"] == [0.9, 0.0], "the point is the recipe")
+    until(lambda: "view.lens=dis" in page.evaluate("location.href"), "so does the address")
+    field = page.get_by_role("spinbutton", name="Letters, exact value").locator("visible=true")
+    field.fill("0.4")
+    field.press("Enter")
+    until(lambda: maps(page)[0]["point"] == [0.9, 0.4], "the point moves")
+    page.get_by_role("button", name="Task arithmetic").click()
+    until(lambda: "letters=0.4" in page.evaluate("location.href"), "and back")
+
+
+def test_all_pairs_and_the_kernel_are_computed_when_their_tabs_are_opened(lens, until):
+    lens.get_by_role("tab", name="All pairs").click()
+    digits = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
+        .flatMap((v) => v.model.renderers).map((r) => r.data_source)
+        .filter((s) => s.columns().includes("search")).map((s) => [...s.get_array("digits")])[0]"""
+    until(lambda: sum(map(bool, lens.evaluate(digits) or [])) == 6, "all pairs", 90)
+    lens.get_by_role("tab", name="Kernel").click()
+    lens.get_by_text("Ortiz-Jimenez").wait_for()
+    energies = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
+        .flatMap((v) => v.model.renderers).filter((r) => r.glyph.type === "VBar").length"""
+    until(lambda: lens.evaluate(energies) == 2, "the kernel's eigenfunctions", 90)
+
+
+@pytest.mark.parametrize(
+    ("item", "begins"),
+    [("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("CSV", b"# Standard"), ("NetCDF", b"\x89HDF")],
+)
+def test_every_kind_of_file_can_be_saved(lens, item, begins, tmp_path):
+    lens.get_by_role("button", name="save", exact=True).click()
+    with lens.expect_download() as download:
+        lens.get_by_role("menuitem", name=item).click()
+    assert download.value.suggested_filename.startswith("tiny-digits-letters-disentanglement.")
+    path = tmp_path / "file"
+    download.value.save_as(path)
+    assert path.read_bytes().startswith(begins)
+
+
+def test_in_a_cell_maps_fill_in_the_point_and_the_images_follow(page, lab, until):
+    lab.open(page, [LENS])
+    wait_until_computed(page)
+    until(lambda: len(maps(page)) == 2 and maps(page)[1]["veiled"] == 0, "both maps are there")
+    until(lambda: lies_still(page), "the notebook has laid the cell out")
+    drag(page, maps(page)[0], (0.6, 0.6), (-1.2, 1.5))
+    until(lambda: abs(number(page, "Digits") + 1.2) < 0.06, "the slider follows the point")
+    set_number(page, "Digits", "0.35")
+    until(lambda: all(m["point"][0] == 0.35 for m in maps(page)), "the point follows the slider")
+    page.mouse.click(*place(maps(page)[0], -2.25, -2.25))
+    until(lambda: "(-2.25, -2.25)" in sentence(page), "the images of the cell clicked")
+    page.get_by_label("layer").select_option("accuracy2")
+    before = maps(page)[0]["value"]
+    page.get_by_label("task of the vertical axis").select_option("hearts")
+    until(lambda: "Hearts" in maps(page)[0]["axes"][1], "another pair")
+    until(lambda: maps(page)[0]["value"] != before, "another map")
+    for width in (1000, 1270, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(500)
+        output = page.locator(".jp-OutputArea-output").last
+        overflow = output.evaluate("o => o.scrollWidth - o.clientWidth")
+        assert overflow <= 2, f"the lens overflows a window of {width} px by {overflow} px"

@@ -1,0 +1,422 @@
+"""The disentanglement lens without a browser: pure parts, links, messages in, pictures out."""
+
+import asyncio
+import io
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+
+import explorer as ex
+from explorer.app import links as app_links
+from explorer.app.disentanglement import links
+from explorer.app.disentanglement.differing import count_sentence, differing
+from explorer.app.disentanglement.layers import (
+    colour_limits,
+    columns,
+    layer_values,
+    measured,
+    upsampled,
+)
+from explorer.app.disentanglement.lens import DisentanglementLens
+from explorer.app.disentanglement.spec import MapSpec
+from explorer.app.disentanglement.state import MapState
+from explorer.app.lenses import hand_over
+from explorer.app.shell import Shell
+from explorer.recipe import Recipe
+
+QUICK = "base=tiny&view.lens=disentanglement&view.points=9&view.n=20&view.maps=weights"
+
+
+def run(work) -> None:
+    asyncio.run(asyncio.wait_for(work, 120))
+
+
+@pytest.fixture
+def state() -> MapState:
+    return MapState(("digits", "letters", "hearts"), "tiny")
+
+
+@pytest.fixture(scope="module")
+def result(tiny_model) -> xr.Dataset:
+    """A complete 5 x 5 map of two tasks."""
+    return ex.disentanglement(
+        tiny_model, ("digits", "letters"), [-2, -1, 0, 1, 2], n=48, store=False
+    ).result()
+
+
+@pytest.fixture(scope="module")
+def lens(tiny_model, tmp_path_factory) -> DisentanglementLens:
+    """A lens that has computed one map to the end."""
+    made = DisentanglementLens(tiny_model, query=QUICK)
+    made.display()
+    run(made.settled())
+    return made
+
+
+# Pure parts
+
+
+def test_a_coarse_map_is_upsampled_by_the_nearest_cell():
+    coarse = np.array([[1.0, 2.0], [3.0, 4.0]])
+    ends, fine = np.array([0.0, 1.0]), np.array([0.0, 0.25, 0.75, 1.0])
+    full = upsampled(coarse, (ends, ends), fine)
+    assert full.tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert upsampled(np.stack([coarse, coarse]), (ends, ends), fine).shape == (2, 4, 4)
+
+
+def test_upsampling_a_map_onto_its_own_grid_changes_nothing(result):
+    axes = (result["alpha1"].values, result["alpha2"].values)
+    error = result["error"].values
+    np.testing.assert_array_equal(upsampled(error, axes, axes[0]), error)
+
+
+def test_only_cells_that_are_computed_are_not_veiled(result):
+    partly = result.copy()
+    partly["measured"] = partly["measured"] * 0
+    partly["measured"][1, 3] = 1
+    fine = np.linspace(-2, 2, 9)
+    done = measured(partly, fine)
+    assert done.sum() == 1
+    assert done[2, 6]
+    veil = columns(partly, fine, "error")["veil"][0]
+    assert veil.shape == (9, 9)
+    assert veil[6, 2] == 0, "drawn with the second coefficient upwards"
+    assert veil.sum() == 80
+
+
+def test_hover_columns_hold_the_cells_own_numbers(result):
+    drawn = columns(result, result["alpha1"].values, "error")
+    i, j = 1, 4
+    cell = result.isel(alpha1=i, alpha2=j)
+    assert drawn["alpha1"][0][j, i] == cell["alpha1"]
+    assert drawn["alpha2"][0][j, i] == cell["alpha2"]
+    for t in (0, 1):
+        assert drawn[f"error{t + 1}"][0][j, i] == pytest.approx(float(cell["error"][t]))
+        assert drawn[f"accuracy{t + 1}"][0][j, i] == pytest.approx(float(cell["accuracy"][t]))
+        deviation = float(cell["standard_error"][t])
+        assert drawn[f"deviation{t + 1}"][0][j, i] == pytest.approx(deviation)
+    assert drawn["sum"][0] == pytest.approx(2 * drawn["mean"][0])
+
+
+def test_layers_are_means_and_sums_of_the_terms(result):
+    error, accuracy = result["error"].values, result["accuracy"].values
+    np.testing.assert_allclose(layer_values(result, "error"), (error[0] + error[1]) / 2)
+    np.testing.assert_allclose(layer_values(result, "error", "sum"), error[0] + error[1])
+    np.testing.assert_array_equal(layer_values(result, "error2", "sum"), error[1])
+    np.testing.assert_allclose(layer_values(result, "accuracy"), accuracy.mean(0))
+    tuned = result["fine_tuned"].values
+    expected = (accuracy[0] / tuned[0] + accuracy[1] / tuned[1]) / 2
+    np.testing.assert_allclose(layer_values(result, "normalized"), expected)
+
+
+def test_all_maps_share_the_ends_of_the_colour_bar():
+    maps = [np.array([[0.2, 0.3]]), np.array([[0.1, 0.25]])]
+    assert colour_limits(maps, "error", "mean", fitted=False) == (0, 1)
+    assert colour_limits(maps, "error", "sum", fitted=False) == (0, 2)
+    assert colour_limits(maps, "error1", "sum", fitted=False) == (0, 1)
+    assert colour_limits(maps, "error", "mean", fitted=True) == (0.1, 0.3)
+    low, high = colour_limits([np.zeros((2, 2))], "error", "mean", fitted=True)
+    assert low < high
+
+
+@pytest.mark.parametrize("task", [0, 1])
+def test_the_images_that_differ_are_those_the_error_counts(tiny_model, result, task):
+    found = differing(result, task, (-2.0, 2.0))
+    cell = result.sel(alpha1=-2, alpha2=2).isel(task=task)
+    assert len(found.places) == round(float(cell["error"]) * found.n) > 0
+    assert (found.single != found.joint).all()
+    labels = tiny_model.images(found.task)[1]
+    np.testing.assert_array_equal(found.true, labels[found.places])
+    text = count_sentence(found, "Digits")
+    assert text.startswith(f"{len(found.places)} of {found.n} images of Digits differ at (-2, 2)")
+
+
+def test_no_image_is_said_to_differ_at_a_cell_that_is_not_computed(result):
+    partly = result.copy()
+    partly["measured"] = partly["measured"] * 0
+    for cell in ((-2.0, 2.0), (0.5, 0.5)):
+        found = differing(partly if cell[0] == -2 else result, 0, cell)
+        assert not found.known
+        assert not len(found.places)
+        assert "not computed yet" in count_sentence(found, "Digits")
+
+
+# The state and its links
+
+
+def test_the_python_of_a_map_makes_the_same_map(tiny_model):
+    spec = MapSpec(("digits", "letters"), "lines", (-1, 1), 9, 10, 3, (0.2, 0.8))
+    names = {"ex": ex, "np": np, "m": tiny_model}
+    again = eval(spec.to_python(), names).result()
+    direct = ex.disentanglement(
+        tiny_model, spec.pair, spec.alphas.tolist(), n=10, schedule=ex.lines(0.2, 0.8), seed=3
+    ).result()
+    xr.testing.assert_equal(again["predicted"], direct["predicted"])
+    np.testing.assert_array_equal(again["alpha1"], spec.alphas)
+
+
+def test_a_link_restores_the_state(state):
+    state.set_pair("hearts", "digits")
+    state.set_extent(-1, 1)
+    state.set_points(41)
+    state.set_n(64)
+    state.set_seed(7)
+    state.set_maps(["posthoc", "lines"])
+    state.set_lines(0.1, 0.9)
+    state.set_layer("accuracy2")
+    state.set_terms("sum")
+    state.move((0.25, -0.5))
+    state.fitted = True
+    there = MapState(("digits", "letters", "hearts"), "tiny")
+    assert links.apply(app_links.read(links.to_query(state)), there) == []
+    assert there.specs == state.specs
+    assert there.point == (0.25, -0.5)
+    for name in ("layer", "terms", "fitted", "maps", "lines"):
+        assert getattr(there, name) == getattr(state, name)
+
+
+def test_a_task_whose_name_holds_a_comma_survives_a_link():
+    names = ("a,b", "c&d=e%", "f")
+    state, there = MapState(names, "tiny"), MapState(names, "tiny")
+    state.set_pair("c&d=e%", "a,b")
+    assert links.apply(app_links.read(links.to_query(state)), there) == []
+    assert there.pair == ("c&d=e%", "a,b")
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("view.pair=digits", "two are needed"),
+        ("view.pair=digits,nobody", "no task 'nobody'"),
+        ("view.pair=digits,digits", "two different tasks"),
+        ("view.point=5,0", "between -3 and 3"),
+        ("view.point=nan,0", "between -3 and 3"),
+        ("view.point=a,b", "no numbers"),
+        ("view.range=1,-1", "lower to a higher"),
+        ("view.range=-1e9,3", "between -10 and 10"),
+        ("view.points=10", "9, 21, 41"),
+        ("view.points=many", "no whole number"),
+        ("view.n=0", "from 1 to"),
+        ("view.seed=-1", "from 0 to"),
+        ("view.maps=weights,weights", "at most once"),
+        ("view.maps=sideways", "no kind of map 'sideways'"),
+        ("view.layer=colour", "no layer 'colour'"),
+        ("view.terms=product", "'product'"),
+        ("view.lines=0.5,7", "between 0 and 1"),
+        ("view.zoom=3", "does not know"),
+        ("base=other", "'other'"),
+    ],
+)
+def test_what_makes_no_sense_in_a_link_is_a_sentence_and_changes_nothing(state, query, says):
+    before = (state.specs, state.point, state.layer)
+    wrong = links.apply(app_links.read(query), state)
+    assert len(wrong) == 1
+    assert says in wrong[0]
+    assert (state.specs, state.point, state.layer) == before
+
+
+def test_a_drag_of_the_point_is_one_undo_step(state):
+    for x in (0.1, 0.2, 0.3):
+        state.move((x, 0), done=False)
+    state.move((0.4, 0))
+    state.set_coefficient("letters", 1.0)
+    state.undo()
+    assert state.point == (0.4, 0)
+    state.undo()
+    assert state.point == (0.6, 0.6)
+    state.redo()
+    assert state.point == (0.4, 0)
+
+
+def test_choosing_the_other_axis_task_swaps_the_axes_and_the_point(state):
+    state.move((0.1, 0.2))
+    state.set_axis(0, "letters")
+    assert (state.pair, state.point) == (("letters", "digits"), (0.2, 0.1))
+    state.set_axis(1, "hearts")
+    assert (state.pair, state.point) == (("letters", "hearts"), (0.2, 0.1))
+
+
+def test_a_narrower_range_takes_the_point_inside(state):
+    state.move((2.5, -2.5))
+    state.set_extent(0, 1)
+    assert state.point == (1, 0)
+
+
+# The lens
+
+
+def test_a_finished_lens_shows_what_disentanglement_computes(lens, tiny_model):
+    expected = ex.disentanglement(
+        tiny_model, ("digits", "letters"), np.linspace(-3, 3, 9), n=20
+    ).result()
+    xr.testing.assert_equal(lens.results["weights"]["error"], expected["error"])
+    assert lens.complete
+    assert lens.drawing.notices.text == "every cell is computed"
+    (display,) = lens.drawing.displays
+    drawn = display.board._places[0].map.source.data["value"][0]
+    np.testing.assert_allclose(drawn.T, expected["error"].mean("task"), atol=1e-6)
+
+
+def test_the_caption_holds_the_summary(lens):
+    summary = ex.disentanglement_summary(lens.results["weights"])
+    (display,) = lens.drawing.displays
+    numbers = display.board._places[0].caption.numbers
+    assert [row[1] for row in numbers[:3]] == [
+        f"{100 * float(error):.1f} %" for error in summary["mean_error"]
+    ]
+
+
+def test_messages_of_every_component_change_the_state_or_do_no_harm(tiny_model):
+    lens = DisentanglementLens(tiny_model)
+    drawing, state = lens.drawing, lens.state
+    drawing.mixer._handle_msg(
+        {"kind": "set", "task": "digits", "value": 0.3, "view": "v", "seq": 4}
+    )
+    assert state.point == (0.3, 0.6)
+    assert drawing.mixer.heard == {"v": 4}
+    drawing.plane._handle_msg({"kind": "axis", "axis": 0, "task": "hearts"})
+    assert state.pair == ("hearts", "letters")
+    drawing.plane._handle_msg({"kind": "map", "name": "lines", "on": True})
+    assert state.maps == ("weights", "tangent", "lines")
+    drawing.lines._handle_msg({"kind": "set", "task": "beta", "value": 0.5})
+    assert state.lines == (0.2, 0.5)
+    drawing.scale._handle_msg({"kind": "layer", "layer": "accuracy"})
+    assert state.layer == drawing.scale.layer == "accuracy"
+    before = (state.specs, state.point, state.layer)
+    for component in (drawing.mixer, drawing.plane, drawing.scale, drawing.difference):
+        for message in (None, {}, {"kind": "set"}, {"kind": "axis", "axis": 5, "task": "digits"}):
+            component._handle_msg(message)
+    drawing.plane._handle_msg({"kind": "n", "value": None})
+    assert "whole number" in lens.sentences[-1]
+    assert (state.specs, state.point, state.layer) == before
+
+
+def test_stopping_keeps_what_is_there_and_going_on_finishes_it(tiny_model):
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=f"{QUICK}&view.seed=99")
+        lens.display()
+        while not lens.pictures:
+            await asyncio.sleep(0.01)
+        lens.stop()
+        await lens.settled()
+        assert not lens.complete
+        assert lens.drawing.notices.action == "go on"
+        lens.go_on()
+        await lens.settled()
+        assert lens.complete
+        lens.close()
+
+    run(main())
+
+
+def test_the_first_pictures_of_all_maps_come_before_any_map_is_finished(tiny_model, monkeypatch):
+    async def main():
+        lens = DisentanglementLens(tiny_model, query="base=tiny&view.points=9&view.seed=5")
+        order = []
+        mapped = lens._mapped
+        monkeypatch.setattr(
+            lens,
+            "_mapped",
+            lambda picture: (
+                order.append((picture.spec.kind, picture.result.attrs["complete"])),
+                mapped(picture),
+            ),
+        )
+        lens.display()
+        await lens.settled()
+        first_complete = order.index(("weights", 1))
+        assert ("tangent", 0) in order[:first_complete]
+        assert lens.complete
+        lens.close()
+
+    run(main())
+
+
+def test_a_pinned_map_is_kept_as_it_is(tiny_model):
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=QUICK)
+        lens.display()
+        await lens.settled()
+        slot = lens.slots()[0]
+        lens.pin(slot)
+        lens.state.set_pair("hearts", "letters")
+        await lens.settled()
+        assert [s.pinned for s in lens.slots()] == [False, True]
+        assert lens.slots()[1].picture is slot.picture
+        lens.unpin(lens.slots()[1])
+        assert len(lens.slots()) == 1
+        lens.close()
+
+    run(main())
+
+
+def test_files_hold_the_maps_and_how_they_are_made(lens, tmp_path):
+    png = Image.open(io.BytesIO(lens.file("png")))
+    assert "ex.disentanglement(m, ('digits', 'letters')" in png.info["Description"]
+    assert lens.file("svg").lstrip().startswith(b"<?xml")
+    lines = lens.file("csv").decode().splitlines()
+    assert lines[0].startswith("# Standard: ex.disentanglement(")
+    assert len(lines) == 2 + 2 * 81
+    path = tmp_path / "map.nc"
+    path.write_bytes(lens.file("nc"))
+    with xr.open_dataset(path, engine="h5netcdf") as loaded:
+        np.testing.assert_array_equal(loaded["predicted"], lens.results["weights"]["predicted"])
+    with pytest.raises(ex.UnknownNameError, match="'pdf'"):
+        lens.file("pdf")
+
+
+def test_the_ipywidget_follows_the_lens_and_the_lens_the_ipywidget(tiny_model):
+    import traitlets
+
+    lens = DisentanglementLens(tiny_model)
+    widget = lens.to_ipywidget()
+    lens.state.move((0.1, 0.2))
+    assert widget.value == {"digits": 0.1, "letters": 0.2}
+    widget.value = {"hearts": 0.5, "digits": -1.0}
+    assert (lens.state.pair, lens.state.point) == (("hearts", "digits"), (0.5, -1.0))
+    widget.layer = "accuracy"
+    assert lens.state.layer == "accuracy"
+    for value in ({"hearts": 9.0, "digits": 0.0}, {"hearts": 0.5}, {"nobody": 0.5, "digits": 0.1}):
+        with pytest.raises(traitlets.TraitError):
+            widget.value = value
+
+
+# The app
+
+
+def test_the_app_opens_the_lens_of_its_link_and_keeps_both(tiny_folder, monkeypatch):
+    monkeypatch.setenv("EXPLORER_MODELS", str(tiny_folder.parent))
+
+    async def main():
+        shell = Shell("tiny", f"{QUICK}&view.point=0.5,0.2")
+        shell.embedded()
+        while shell._tasks:
+            await asyncio.gather(*shell._tasks)
+        maps = shell.lens
+        assert isinstance(maps, DisentanglementLens)
+        assert maps.state.point == (0.5, 0.2)
+        shell.choose("arithmetic")
+        assert shell.lens.recipe.active == {"digits": 0.5, "letters": 0.2}
+        assert [view.visible for view in shell.side] == [False, True]
+        shell.choose("disentanglement")
+        assert shell.lens is maps
+        assert [view.visible for view in shell.side] == [True, False]
+        shell.close()
+
+    run(main())
+
+
+def test_lenses_hand_over_only_a_recipe_that_was_changed(tiny_model):
+    arithmetic = ex.ArithmeticLens(tiny_model, Recipe(base="tiny", coefficients={"digits": 1.5}))
+    maps = DisentanglementLens(tiny_model)
+    hand_over(arithmetic, maps, None)
+    assert maps.state.point == (1.5, 0.0)
+    maps.state.move((-2.5, 0.5))
+    hand_over(maps, arithmetic, None)
+    assert arithmetic.recipe.active == {"digits": -1.0, "letters": 0.5}
+    hand_over(arithmetic, maps, arithmetic.recipe)
+    assert maps.state.point == (-2.5, 0.5)
+    assert json.loads(maps.recipe.to_json())["base"] == "tiny"
