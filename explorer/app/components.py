@@ -45,7 +45,30 @@ class Messenger(JSComponent):
             self._listener(data)
 
 
-class Mixer(Messenger):
+class Confirmed(Messenger):
+    """A component that shows at once what a person does, and is told which message was answered.
+
+    Its messages carry the display they come from (`view`) and a number (`seq`). Whoever draws it
+    sets `heard` to `noted` together with the values that the messages led to: ahead of them, it
+    would have the browser take the old values for an answer.
+    """
+
+    __abstract = True
+
+    heard = param.Dict({}, doc="Number of the last message taken into account, a display.")
+
+    noted: Mapping[str, int] = MappingProxyType({})
+
+    def _handle_msg(self, data: Any) -> None:
+        if isinstance(data, Mapping):
+            view, seq = data.get("view"), data.get("seq")
+            if isinstance(view, str) and isinstance(seq, int):
+                others = {v: s for v, s in [*self.noted.items()][-7:] if v != view}
+                self.noted = {**others, view: seq}
+        super()._handle_msg(data)
+
+
+class Mixer(Confirmed):
     """A row a task: switch, name, slider with number field, solo; and one row for all tasks."""
 
     tasks = param.List(doc="Rows in order: {name, title}.")
@@ -54,7 +77,6 @@ class Mixer(Messenger):
     solo = param.String("", doc="The task alone on, or nothing.")
     focus = param.String("", doc="The task whose images are shown.")
     shared = param.Number(0.0, doc="Where the slider for all tasks stands.")
-    heard = param.Dict({}, doc="Number of the last message taken into account, a display.")
     low = param.Number(-1.0, doc="Left end of every slider.")
     high = param.Number(2.0, doc="Right end of every slider.")
     step = param.Number(0.01)
@@ -62,17 +84,6 @@ class Mixer(Messenger):
 
     _esm = JAVASCRIPT / "mixer.js"
     _stylesheets = style("mixer.css")
-
-    noted: Mapping[str, int] = MappingProxyType({})
-    """What `heard` is to become. It goes out together with the values that the messages led to:
-    ahead of them, it would have the browser take the old values for an answer."""
-
-    def hear(self, message: Mapping[str, Any]) -> None:
-        """Message was taken into account: the display that sent it may be corrected."""
-        view, seq = message.get("view"), message.get("seq")
-        if isinstance(view, str) and isinstance(seq, int):
-            others = {v: s for v, s in [*self.noted.items()][-7:] if v != view}
-            self.noted = {**others, view: seq}
 
 
 class Presets(Messenger):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from explorer.app import links
 from explorer.app.actions import Actions
@@ -34,7 +33,7 @@ class Drawing:
         actions = Actions(lens)
         shown = [{"name": task, "title": title} for task, title in lens.titles.items()]
         tasks = [row for row in shown if row["name"] != lens.model.control]
-        self.mixer = Mixer(self._heard(actions.mixer), tasks=tasks)
+        self.mixer = Mixer(actions.mixer, tasks=tasks)
         self.presets = Presets(actions.presets, tasks=tasks)
         self.toolbar = Toolbar(actions.toolbar, link_base=LINK_BASE)
         self.gallery = Gallery(
@@ -55,15 +54,6 @@ class Drawing:
             }
         )
         self.outdated = self.screen.outdated
-
-    def _heard(self, action: Any) -> Any:
-        """Every message of the sliders is confirmed, so that the browser accepts corrections."""
-
-        def listener(message: Mapping[str, Any]) -> None:
-            self.mixer.hear(message)
-            action(message)
-
-        return listener
 
     def rows(self) -> Rows | None:
         """The chart's numbers, from the newest picture."""

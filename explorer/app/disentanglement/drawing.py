@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from explorer.app.components import Mixer, Notices, Toolbar
 from explorer.app.disentanglement import links, saving
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from explorer.app.disentanglement.display import Display
     from explorer.app.disentanglement.lens import DisentanglementLens
 
-Listener = Callable[[Mapping[str, Any]], None]
-
 
 class Drawing:
     """Components of one lens, shared by its displays. `outdated(part, ...)` has parts redrawn.
@@ -37,9 +34,9 @@ class Drawing:
         self.lens = lens
         self.displays: list[Display] = []
         self.actions = actions = Actions(lens)
-        self.mixer = Mixer(self._heard(lambda: self.mixer, actions.point), plain=True)
+        self.mixer = Mixer(actions.point, plain=True)
         self.lines = Mixer(
-            self._heard(lambda: self.lines, actions.lines),
+            actions.lines,
             plain=True,
             low=0.0,
             high=1.0,
@@ -76,15 +73,6 @@ class Drawing:
             }
         )
         self.outdated = self.screen.outdated
-
-    def _heard(self, mixer: Callable[[], Mixer], action: Listener) -> Listener:
-        """Every message of a mixer is confirmed, so that the browser accepts corrections."""
-
-        def listener(message: Mapping[str, Any]) -> None:
-            mixer().hear(message)
-            action(message)
-
-        return listener
 
     def _recipe(self) -> None:
         state, titles = self.lens.state, self.lens.titles

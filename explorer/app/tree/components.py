@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import param
 
-from explorer.app.components import JAVASCRIPT, Messenger, style
+from explorer.app.components import JAVASCRIPT, Confirmed, Messenger, style
 
 
-class Tree(Messenger):
+class Tree(Confirmed):
     """The tree at every level, its leaves before and after, slider, play button, number field.
 
     The browser has the whole trajectory, so that a moved slider repaints without asking Python.
@@ -18,7 +15,6 @@ class Tree(Messenger):
 
     picture = param.Dict({}, doc="Sizes, colours and packed arrays; see `packing.packed`.")
     level = param.Number(0.0, doc="Where the slider stands.")
-    heard = param.Dict({}, doc="Number of the last message taken into account, a display.")
     name_of_level = param.String("", doc="What is written before the slider.")
     title = param.String("", doc="The level's full name, for those who listen to the screen.")
     threshold = param.Number(0.0, doc="A mark on the slider; 0 for none.")
@@ -26,13 +22,6 @@ class Tree(Messenger):
 
     _esm = JAVASCRIPT / "tree.js"
     _stylesheets = style("tree.css")
-
-    def hear(self, message: Mapping[str, Any]) -> None:
-        """Message was taken into account: the display that sent it may now be corrected."""
-        view, seq = message.get("view"), message.get("seq")
-        if isinstance(view, str) and isinstance(seq, int):
-            others = {v: s for v, s in [*self.heard.items()][-7:] if v != view}
-            self.heard = {**others, view: seq}
 
 
 class GrammarPanel(Messenger):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from explorer.app.components import Notices, Toolbar
 from explorer.app.drawing import LINK_BASE
@@ -40,7 +39,7 @@ class Drawing:
         self.displays: list[Display] = []
         self.actions = actions = Actions(lens)
         self._packed: Trajectory | None = None
-        self.tree = Tree(self._heard, margin=(0, 12))
+        self.tree = Tree(actions.tree, margin=(0, 12))
         self.grammar = GrammarPanel(
             actions.grammar,
             presets=[
@@ -68,17 +67,13 @@ class Drawing:
         )
         self.outdated = self.screen.outdated
 
-    def _heard(self, message: Mapping[str, Any]) -> None:
-        """Every message of the slider is confirmed, so that the browser accepts corrections."""
-        self.tree.hear(message)
-        self.actions.tree(message)
-
     def _setting(self) -> None:
         state = self.lens.state
         now, sizes, history = state.setting, state.setting.sizes, state.history
         theory = self.lens.measured.theory if self.lens.measured is not None else None
         threshold = theory.threshold if theory is not None else 0.0
         self.tree.param.update(
+            heard={**self.tree.noted},
             level=now.level,
             name_of_level=LEVEL_SYMBOLS[now.process],
             title=LEVEL_NAMES[now.process],
