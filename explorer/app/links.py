@@ -6,7 +6,9 @@ What belongs to the view has names that start with "view.", so that no task can 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
 from explorer.app.state import CHARTS, LensState, Prompts
@@ -91,6 +93,22 @@ def apply(link: Link, state: LensState) -> tuple[list[str], dict[str, Prompts]]:
         elif kind not in ("focus", "chart", "off", "templates"):
             wrong.append(f"The link asks for {VIEW}{key}, which this app does not know.")
     return wrong, asked
+
+
+def take(link: Link, steps: Mapping[str, Callable[[str], Any]]) -> list[str]:
+    """Take the steps of a lens that its link asks for, in their order; returns sentences."""
+    wrong = list(link.wrong)
+    for key, step in steps.items():
+        if key in link.view:
+            try:
+                step(link.view[key])
+            except ExplorerError as error:
+                wrong.append(str(error))
+    return wrong + [
+        f"The link asks for {VIEW}{key[:60]}, which this lens does not know."
+        for key in link.view
+        if key != "lens" and key not in steps
+    ]
 
 
 def _prompts(link: Link, state: LensState, task: str) -> Prompts:

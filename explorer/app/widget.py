@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -50,28 +52,31 @@ class ArithmeticWidget(ipywidgets.VBox):
         value = {task: float(x) for task, x in proposal["value"].items()}
         recipe = self.lens.recipe
         if value != dict(recipe.active):
-            self._set(lambda: recipe.replace(coefficients=value))
+            with as_trait_errors():
+                self.lens.recipe = recipe.replace(coefficients=value)
         return dict(self.lens.recipe.active)
 
     @traitlets.validate("recipe")
     def _check_recipe(self, proposal: dict[str, Any]) -> str:
         if proposal["value"] != self.lens.recipe.to_json():
-            self._set(lambda: Recipe.from_json(proposal["value"]))
+            with as_trait_errors():
+                self.lens.recipe = Recipe.from_json(proposal["value"])
         return self.lens.recipe.to_json()
 
     @traitlets.validate("focus")
     def _check_focus(self, proposal: dict[str, Any]) -> str:
-        try:
+        with as_trait_errors():
             self.lens.state.look_at(proposal["value"])
-        except ExplorerError as error:
-            raise traitlets.TraitError(str(error)) from None
         return proposal["value"]
 
-    def _set(self, make: Any) -> None:
-        try:
-            self.lens.recipe = make()
-        except ExplorerError as error:
-            raise traitlets.TraitError(str(error)) from None
+
+@contextmanager
+def as_trait_errors() -> Iterator[None]:
+    """What does not fit a lens, as the error that a trait which refuses a value raises."""
+    try:
+        yield
+    except ExplorerError as error:
+        raise traitlets.TraitError(str(error)) from None
 
 
 def shown(view: pn.viewable.Viewable) -> ipywidgets.Output:

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from explorer.app.disentanglement.state import MapState
-from explorer.app.links import VIEW, Link
-from explorer.errors import ExplorerError, RecipeError
+from explorer.app.links import VIEW, Link, take
+from explorer.errors import RecipeError
 
 LENS = "disentanglement"
 
@@ -46,26 +46,14 @@ def asks_for_maps(link: Link) -> bool:
 
 def apply(link: Link, state: MapState) -> list[str]:
     """Bring state to what the link asks for, as far as it makes sense; returns sentences."""
-    wrong = list(link.wrong)
+    wrong = take(link, _steps(state))
     if link.recipe is not None and link.recipe.base != state.recipe.base:
         wrong.append(f"The link is of the model {link.recipe.base!r}, which is not the open one.")
-    steps = _steps(state)
-    # In the order of the steps: a point must lie in the range, on the axes of the pair.
-    for key, step in steps.items():
-        if key in link.view:
-            try:
-                step(link.view[key])
-            except ExplorerError as error:
-                wrong.append(str(error))
-    wrong += [
-        f"The link asks for {VIEW}{key}, which this lens does not know."
-        for key in link.view
-        if key != "lens" and key not in steps
-    ]
     return wrong
 
 
 def _steps(state: MapState) -> dict[str, Callable[[str], Any]]:
+    # In this order: a point must lie in the range, on the axes of the pair.
     return {
         "pair": lambda text: state.set_pair(*(unquote(t) for t in _two(text, "pair"))),
         "range": lambda text: state.set_extent(*_floats(text, "range")),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import traitlets
 
-from explorer.app.widget import shown
-from explorer.errors import ExplorerError
+from explorer.app.widget import as_trait_errors, shown
 
 if TYPE_CHECKING:
     from explorer.app.disentanglement.lens import DisentanglementLens
@@ -45,16 +43,12 @@ class DisentanglementWidget(ipywidgets.VBox):
     def _check_value(self, proposal: dict[str, Any]) -> dict[str, float]:
         value = {task: float(x) for task, x in proposal["value"].items()}
         if value != dict(self.lens.coefficients):
-            self._set(lambda: self.lens.go_to(value))
+            with as_trait_errors():
+                self.lens.go_to(value)
         return dict(self.lens.coefficients)
 
     @traitlets.validate("layer")
     def _check_layer(self, proposal: dict[str, Any]) -> str:
-        self._set(lambda: self.lens.state.set_layer(proposal["value"]))
+        with as_trait_errors():
+            self.lens.state.set_layer(proposal["value"])
         return proposal["value"]
-
-    def _set(self, change: Callable[[], None]) -> None:
-        try:
-            change()
-        except ExplorerError as error:
-            raise traitlets.TraitError(str(error)) from None

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from explorer.app.links import VIEW, Link
+from explorer.app.links import VIEW, Link, take
 from explorer.app.tree.setting import Setting
 from explorer.app.tree.state import TreeState
-from explorer.errors import ExplorerError, GrammarError
+from explorer.errors import GrammarError
 
 LENS = "hierarchy"
 
@@ -45,20 +45,7 @@ def apply(link: Link, state: TreeState) -> list[str]:
 
     A recipe in the link is another lens's, and is left alone.
     """
-    wrong = list(link.wrong)
-    steps = _steps(state)
-    for key, step in steps.items():
-        if key in link.view:
-            try:
-                step(link.view[key])
-            except ExplorerError as error:
-                wrong.append(str(error))
-    wrong += [
-        f"The link asks for {VIEW}{key[:60]}, which this lens does not know."
-        for key in link.view
-        if key != "lens" and key not in steps
-    ]
-    return wrong
+    return take(link, _steps(state))
 
 
 def _steps(state: TreeState) -> dict[str, Callable[[str], Any]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import traitlets
 
-from explorer.app.widget import shown
-from explorer.errors import ExplorerError
+from explorer.app.widget import as_trait_errors, shown
 
 if TYPE_CHECKING:
     from explorer.app.tree.lens import HierarchyLens
@@ -45,16 +43,12 @@ class HierarchyWidget(ipywidgets.VBox):
 
     @traitlets.validate("value")
     def _check_value(self, proposal: dict[str, Any]) -> float:
-        self._set(lambda: self.lens.state.set_level(proposal["value"]))
+        with as_trait_errors():
+            self.lens.state.set_level(proposal["value"])
         return self.lens.state.setting.level
 
     @traitlets.validate("datum", "noise")
     def _check_seed(self, proposal: dict[str, Any]) -> int:
-        self._set(lambda: self.lens.state.set_seed(proposal["trait"].name, proposal["value"]))
+        with as_trait_errors():
+            self.lens.state.set_seed(proposal["trait"].name, proposal["value"])
         return proposal["value"]
-
-    def _set(self, change: Callable[[], None]) -> None:
-        try:
-            change()
-        except ExplorerError as error:
-            raise traitlets.TraitError(str(error)) from None
