@@ -335,6 +335,35 @@ def test_the_first_pictures_of_all_maps_come_before_any_map_is_finished(tiny_mod
     run(main())
 
 
+def test_a_map_that_fails_is_said_and_the_others_go_on_and_it_can_be_tried_again(
+    tiny_model, monkeypatch
+):
+    compute, refused = ex.disentanglement, []
+
+    def first_refused(model, pair, *args, space, **more):
+        if space == "weights" and not refused:
+            refused.append(space)
+            raise ex.ModelError("The weights went for a walk.")
+        return compute(model, pair, *args, space=space, **more)
+
+    monkeypatch.setattr("explorer.measures.disentanglement.disentanglement", first_refused)
+
+    async def main():
+        lens = DisentanglementLens(tiny_model)
+        lens.state.set_points(9)
+        lens.state.set_n(20)
+        await lens.settled()
+        assert lens.sentences == ["The weights went for a walk."]
+        assert lens.results["tangent"].attrs["complete"]
+        assert "weights" not in lens.results
+        lens.go_on()
+        await lens.settled()
+        assert lens.results["weights"].attrs["complete"]
+        lens.close()
+
+    run(main())
+
+
 def test_a_pinned_map_is_kept_as_it_is(tiny_model):
     async def main():
         lens = DisentanglementLens(tiny_model, query=QUICK)

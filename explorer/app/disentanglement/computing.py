@@ -173,7 +173,7 @@ class Computing:
             return
         works = [self._works.setdefault(s, Work(s, self._maker(s))) for s in needed]
         self._clock = (time.monotonic(), self.progress)
-        self.runner.submit(Job(lambda: Steps(works, self._drop_stale), self._moved, self._failed))
+        self.runner.submit(Job(lambda: Steps(works, self._drop_stale), self._moved, self._broke))
 
     def _drop_stale(self) -> None:
         """Cancel what nobody wants any more, but let a first picture come out: a long drag of a
