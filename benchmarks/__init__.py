@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import explorer  # noqa: F401  before torch, whose idle threads it tells how to wait
+
 
 @dataclass(frozen=True)
 class Row:

@@ -3,7 +3,7 @@
 The second rival is the scheme of the public implementation in minimal_diffusion_rhm (MIT), in
 our own words: messages (v, nodes x strings), every rule's product gathered at once, the downward
 sum scattered into a table (v, rules, nodes x strings, s) that is mostly zeros, and one draw a
-string and pass.
+string and pass. Then whole experiments, on the CPU and, where there is one, on a CUDA device.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks import Row, main, median_row, seconds
 from explorer.hierarchy.inference import Beliefs, uniforms
 
 SIZE = (32, 8, 2, 7)
+LARGE = (32, 8, 2, 9)
 EPSILON = 0.73
 
 
@@ -132,7 +133,7 @@ def measure(quick: bool = False) -> list[Row]:
     leaves = torch.from_numpy(g.sample(64, seed=1)[-1])
     likelihood = ex.hierarchy.epsilon_likelihood(leaves, g.v, EPSILON)
     rows = _posteriors(g, likelihood, quick) + _samples(g, likelihood, quick)
-    return rows + _experiments(g, quick)
+    return rows + _experiments(g, quick) + _on_a_gpu(quick)
 
 
 def _posteriors(g: ex.hierarchy.Grammar, likelihood: torch.Tensor, quick: bool) -> list[Row]:
@@ -208,6 +209,19 @@ def _experiments(g: ex.hierarchy.Grammar, quick: bool) -> list[Row]:
     curve = _experiment(g, np.linspace(0.5, 1, 21), "epsilon")
     rows.append(median_row("curve of 21 levels, epsilon", seconds(curve, 1 if quick else 3), "s"))
     return rows
+
+
+def _on_a_gpu(quick: bool) -> list[Row]:
+    what = "one level, epsilon, 256 x 256 at L = 9, GPU"
+    if not torch.cuda.is_available():
+        return [Row(what, float("nan"), "", "skipped: there is no CUDA device here")]
+    g = ex.hierarchy.Grammar.random(*LARGE, seed=0)
+
+    def work() -> object:
+        run = ex.hierarchy.forward_backward(g, EPSILON, 256, 256, device="cuda")
+        return run.result(show_progress=False)
+
+    return [median_row(what, seconds(work, 2 if quick else 5), "s")]
 
 
 def _experiment(

@@ -19,7 +19,7 @@ import psutil
 import torch
 
 import explorer as ex
-from benchmarks import Row, machine, main, median_row, seconds
+from benchmarks import Row, machine, main, median_row, seconds, table
 from benchmarks.merge import dictionary_merge
 from explorer.compute.resident import EditedWeights, ResidentWeights
 from explorer.editing.methods import find_method, merging_methods
@@ -30,7 +30,7 @@ TINY = {"width": 32, "layers": 1, "patch": 4, "tokens": 5, "dim": 8}
 # WUDI takes 300 steps; three tell what a step costs.
 OPTIONS: dict[str, dict[str, object]] = {"tall_masks": {"task": "task 0"}, "wudi": {"steps": 3}}
 # Minutes of singular values on a CPU: there two of the twelve blocks are measured.
-SLOW = ("iso_c", "iso_cts", "tsv_m", "wudi")
+SLOW = ("iso_c", "iso_cts", "tsv_m", "wudi", "larv")
 
 
 def shapes(size: dict[str, int]) -> dict[str, tuple[int, ...]]:
@@ -84,13 +84,18 @@ class Generated(Mapping[str, ex.TaskVector]):
 
 
 def operands_of(size: dict[str, int], device: torch.device, tasks: int) -> ResidentWeights:
-    """A zero base and that many task vectors, held once."""
-    base = {key: torch.zeros(shape) for key, shape in shapes(size).items()}
-    return ResidentWeights(base, Generated(size, device, tasks), device)
+    """A base and that many task vectors, held once."""
+    return ResidentWeights(base_of(size, device), Generated(size, device, tasks), device)
 
 
-def measure(quick: bool = False, tasks: int = 8) -> list[Row]:
-    """Time and peak memory of every method; `quick` takes a smaller tower."""
+def base_of(size: dict[str, int], device: torch.device) -> ex.TaskVector:
+    """Random weights of a tower of a size."""
+    return Generated(size, device, 100)["task 99"]
+
+
+def measure(quick: bool = False, tasks: int = 8, linear: bool = False) -> list[Row]:
+    """Time and peak memory of every method; `quick` takes a smaller tower, `linear`
+    leaves out all but the linear merge."""
     size = SMALL if quick else VIT_B_32
     devices = [torch.device("cpu")]
     if torch.cuda.is_available():
@@ -109,15 +114,17 @@ def measure(quick: bool = False, tasks: int = 8) -> list[Row]:
                 )
                 for task, vector in vectors.items()
             }
-        for name in merging_methods():
-            rows += method_rows(name, short if name in SLOW else vectors, device)
+        base = resident.layout.views(resident.theta0)
+        for name in () if linear else merging_methods():
+            rows += method_rows(name, base, short if name in SLOW else vectors, device)
+            print(table(rows[-2:]), file=sys.stderr, flush=True)
     return rows
 
 
 def linear_rows(
     resident: ResidentWeights, vectors: dict[str, ex.TaskVector], repeats: int
 ) -> list[Row]:
-    """One linear merge: dictionary loop, flat buffers, a plain read and a copy of the operands."""
+    """One linear merge: dictionary loops, flat buffers, a plain read and a copy of the operands."""
     device, n_blocks = resident.device, resident.layout.n_blocks
     base = resident.layout.views(resident.theta0)
     coefficients = {task: 0.1 + 0.01 * i for i, task in enumerate(vectors)}
@@ -127,42 +134,92 @@ def linear_rows(
     note = f"{_note(vectors, device)}; {machine()}"
 
     def row(what: str, work: Callable[[], object]) -> Row:
-        def synchronised() -> None:
-            work()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return median_row(f"{what}, {device.type}", seconds(synchronised, repeats), note=note)
+        times = seconds(lambda: _synchronised(work, device), repeats)
+        return median_row(f"{what}, {device.type}", times, note=note)
 
     schedule = ex.lines(0.1, 0.9)
     drawn = ex.per_layer([0.1 * i for i in range(n_blocks)], outside=0.1)
 
-    def added() -> None:
-        edit = sum(c * vectors[task] for task, c in coefficients.items())
-        edit.apply_to(base)
-
+    # Timed side by side, so that other work on the machine meets all of them alike.
+    loops = {
+        "dictionaries added up, as published code does": lambda: published_merge(
+            base, vectors, coefficients
+        ),
+        "a dictionary loop": lambda: dictionary_merge(base, vectors, coefficients),
+        "a dictionary loop in place": lambda: tightest_merge(base, vectors, coefficients),
+        "flat buffers": lambda: edited.merge(coefficients),
+        "reading the operands once (sum)": lambda: torch.sum(operands, 0, out=target),
+    }
+    times: dict[str, list[float]] = {name: [] for name in loops}
+    for turn in range(repeats + 1):
+        for name, work in loops.items():
+            took = seconds(lambda work=work: _synchronised(work, device), 1, warm_up=0)
+            times[name] += took if turn else []  # the first turn warms up
+    fused = sorted(times["flat buffers"])[repeats // 2]
+    compared = [median_row(f"linear merge, {n}", sorted(t), note=note) for n, t in times.items()]
     return [
-        row("linear merge, scaled task vectors added up", added),
-        row("linear merge, dictionary loop", lambda: dictionary_merge(base, vectors, coefficients)),
-        row("linear merge, flat buffers", lambda: edited.merge(coefficients)),
+        *compared,
+        *(
+            Row(f"flat buffers against {name}", sorted(t)[repeats // 2] / fused, "times", note)
+            for name, t in times.items()
+            if name != "flat buffers"
+        ),
         row("linear merge under LiNeS", lambda: edited.merge(coefficients, schedule)),
         row("linear merge under a drawn schedule", lambda: edited.merge(coefficients, drawn)),
-        row("reading the operands once (sum)", lambda: torch.sum(operands, 0, out=target)),
         row("copying the operands once", lambda: copied.copy_(operands)),
     ]
 
 
-def method_rows(name: str, vectors: dict[str, ex.TaskVector], device: torch.device) -> list[Row]:
+def published_merge(
+    base: Mapping[str, torch.Tensor],
+    vectors: Mapping[str, Mapping[str, torch.Tensor]],
+    coefficients: Mapping[str, float],
+) -> dict[str, torch.Tensor]:
+    """theta_0 + sum_t c_t tau_t in the steps of the public task-vector code: each vector scaled
+    to a new dictionary, dictionaries added up two by two to new ones, the sum added to the base."""
+    total: dict[str, torch.Tensor] = {}
+    for task, c in coefficients.items():
+        scaled = {key: c * tau for key, tau in vectors[task].items()}
+        total = {key: total[key] + scaled[key] for key in scaled} if total else scaled
+    return {key: tensor + total[key] for key, tensor in base.items()}
+
+
+def tightest_merge(
+    base: Mapping[str, torch.Tensor],
+    vectors: Mapping[str, Mapping[str, torch.Tensor]],
+    coefficients: Mapping[str, float],
+) -> dict[str, torch.Tensor]:
+    """The same without one temporary tensor: as fast as a loop over names can be."""
+    merged = {key: tensor.clone() for key, tensor in base.items()}
+    for key, total in merged.items():
+        for task, c in coefficients.items():
+            total.add_(vectors[task][key], alpha=c)
+    return merged
+
+
+def _synchronised(work: Callable[[], object], device: torch.device) -> None:
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def method_rows(
+    name: str,
+    base: Mapping[str, torch.Tensor],
+    vectors: dict[str, ex.TaskVector],
+    device: torch.device,
+) -> list[Row]:
     """Seconds of one call of a method, and what it holds beside the operands, in operands."""
     method = find_method(name)
     options = OPTIONS.get(name, {})
     vectors = dict(list(vectors.items())[: 2 if name == "slerp" else None])
     coefficients = dict.fromkeys(vectors, 0.3)
     # The first call loads libraries, whose memory is not the method's.
-    method(dict(Generated(TINY, device, len(vectors))), coefficients, **options)
+    tiny = dict(Generated(TINY, device, len(vectors)))
+    method(tiny, coefficients, base_of(TINY, device), **options)
     before = _restart_peak(device)
     start = time.perf_counter()
-    method(vectors, coefficients, **options)
+    method(vectors, coefficients, base, **options)
     if device.type == "cuda":
         torch.cuda.synchronize()
     took = time.perf_counter() - start
@@ -209,10 +266,11 @@ def _note(vectors: dict[str, ex.TaskVector], device: torch.device) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--tasks", type=int, default=8, help="number of task vectors (8, 20)")
+    parser.add_argument("--linear", action="store_true", help="leave out the other methods")
     known, sys.argv[1:] = parser.parse_known_args()
 
     def measured(quick: bool) -> list[Row]:
         """Time and peak memory of every merging method at ViT-B/32 size."""
-        return measure(quick, known.tasks)
+        return measure(quick, known.tasks, known.linear)
 
     main(measured)

@@ -8,18 +8,12 @@ when the last picture is complete, "dragging" some 25 times a second without wai
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import benchmarks
 from benchmarks import Row
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
-
-import serving
+from benchmarks._browser import browser_page, serving
 
 MODEL = "glyphs"
 PROBE = """(task) => {
@@ -49,7 +43,7 @@ def measure(quick: bool = False) -> list[Row]:
     """Latency of a slider event in the served app and in a JupyterLab cell."""
     n = 15 if quick else 60
     rows = []
-    with tempfile.TemporaryDirectory() as folder, _page() as page:
+    with tempfile.TemporaryDirectory() as folder, browser_page() as page:
         env = serving.environment(threads=2)
         with serving.served(Path(folder), MODEL, env) as app:
             page.goto(app.url)
@@ -58,21 +52,6 @@ def measure(quick: bool = False) -> list[Row]:
             lab.open(page, [f"import explorer as ex\nex.app({MODEL!r})"])
             rows += _latencies(page, "JupyterLab", n)
     return rows
-
-
-@contextmanager
-def _page() -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    path = serving.find_browser()
-    if path is None:
-        raise SystemExit("No Chromium on this machine; install chromium to measure latencies.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=serving.ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(120_000)
-        yield page
-        browser.close()
 
 
 def _latencies(page, where: str, n: int) -> list[Row]:

@@ -21,11 +21,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _ROOM_OF = {
     "catalog": "explorer.checkpoints.catalogue",
+    "pull": "explorer.checkpoints.pulling",
     "read_checkpoint": "explorer.checkpoints.reading",
+    "open_checkpoint": "explorer.checkpoints.reading",
+    "read_head": "explorer.checkpoints.reading",
+    "Checkpoint": "explorer.checkpoints.reading",
+    "layouts": "explorer.checkpoints.layouts",
+    "to_layout": "explorer.checkpoints.layouts",
+    "export": "explorer.checkpoints.exporting",
     "open_model": "explorer.models.model",
     "Model": "explorer.models.model",
     "ZeroShotHead": "explorer.models.heads",
     "Task": "explorer.tasks.task",
+    "benchmark_tasks": "explorer.tasks.benchmark.frozen",
+    "open_task": "explorer.tasks.opening",
+    "open_task_run": "explorer.tasks.opening",
     "Recipe": "explorer.recipe",
     "COEFFICIENT_RANGE": "explorer.recipe",
     "TaskVector": "explorer.editing.task_vector",
@@ -48,7 +58,19 @@ _ROOM_OF = {
     "disentanglement_summary": "explorer.measures.map_summary",
     "kernel_localisation": "explorer.measures.kernel",
     "geometry": "explorer.measures.geometry",
+    "change_field": "explorer.measures.change_field",
+    "chunk_statistics": "explorer.measures.chunks",
+    "depth_similarity": "explorer.measures.depth_similarity",
+    "open_diffusion": "explorer.diffusion.opening",
+    "forward_backward": "explorer.diffusion.experiment",
+    "open_result": "explorer.diffusion.results",
+    "save_result": "explorer.diffusion.results",
     "best_shared_coefficient": "explorer.measures.search",
+    "forgetting": "explorer.measures.forgetting",
+    "lines_search": "explorer.measures.lines_search",
+    "compare": "explorer.measures.comparison",
+    "comparison_table": "explorer.measures.comparison_table",
+    "bootstrap_difference": "explorer.measures.bootstrap",
     "negation": "explorer.measures.search",
     "negation_coefficient": "explorer.measures.search",
     "Run": "explorer.compute.run",
@@ -59,21 +81,29 @@ _ROOM_OF = {
     "ModelError": "explorer.errors",
     "VocabularyError": "explorer.errors",
     "ImageError": "explorer.errors",
+    "ExportError": "explorer.errors",
+    "CatalogueError": "explorer.errors",
     "HubError": "explorer.errors",
     "NothingFeasibleError": "explorer.errors",
     "GrammarError": "explorer.errors",
     "RunCancelled": "explorer.errors",
     "ArithmeticLens": "explorer.app.arithmetic",
+    "DiffusionLens": "explorer.app.diffusion.lens",
     "DisentanglementLens": "explorer.app.disentanglement.lens",
     "HierarchyLens": "explorer.app.tree.lens",
+    "ScheduleLens": "explorer.app.schedule.lens",
 }
 
 __all__ = [
     "COEFFICIENT_RANGE",
     "ArithmeticLens",
+    "CatalogueError",
+    "Checkpoint",
     "CheckpointError",
+    "DiffusionLens",
     "DisentanglementLens",
     "ExplorerError",
+    "ExportError",
     "GrammarError",
     "HierarchyLens",
     "HubError",
@@ -86,6 +116,7 @@ __all__ = [
     "Run",
     "RunCancelled",
     "Schedule",
+    "ScheduleLens",
     "Task",
     "TaskVector",
     "UnknownNameError",
@@ -96,38 +127,72 @@ __all__ = [
     "accuracy_run",
     "adamerging",
     "app",
+    "benchmark_tasks",
     "best_shared_coefficient",
+    "bootstrap_difference",
     "catalog",
+    "change_field",
+    "chunk_statistics",
+    "compare",
+    "comparison_table",
     "constant",
+    "depth_similarity",
     "disentanglement",
     "disentanglement_pairs",
     "disentanglement_summary",
+    "export",
+    "forgetting",
+    "forward_backward",
     "geometry",
     "hierarchy",
     "inverse_lines",
     "kernel_localisation",
     "layer_of",
+    "layouts",
     "lines",
+    "lines_search",
     "merge",
     "merging_method",
     "merging_methods",
     "negation",
     "negation_coefficient",
+    "open_checkpoint",
+    "open_diffusion",
     "open_model",
+    "open_result",
+    "open_task",
+    "open_task_run",
     "per_layer",
     "piecewise",
+    "pull",
     "read_checkpoint",
+    "read_head",
+    "save_result",
     "shuffled_lines",
+    "to_layout",
 ]
 
 if TYPE_CHECKING:
     from explorer import app, hierarchy
     from explorer.app.arithmetic import ArithmeticLens
+    from explorer.app.diffusion.lens import DiffusionLens
     from explorer.app.disentanglement.lens import DisentanglementLens
+    from explorer.app.schedule.lens import ScheduleLens
     from explorer.app.tree.lens import HierarchyLens
     from explorer.checkpoints.catalogue import catalog
-    from explorer.checkpoints.reading import read_checkpoint
+    from explorer.checkpoints.exporting import export
+    from explorer.checkpoints.layouts import layouts, to_layout
+    from explorer.checkpoints.pulling import pull
+    from explorer.checkpoints.reading import (
+        Checkpoint,
+        open_checkpoint,
+        read_checkpoint,
+        read_head,
+    )
     from explorer.compute.run import Run
+    from explorer.diffusion.experiment import forward_backward
+    from explorer.diffusion.opening import open_diffusion
+    from explorer.diffusion.results import open_result, save_result
     from explorer.editing.adamerging import adamerging
     from explorer.editing.layers import layer_of
     from explorer.editing.merging import merge
@@ -143,8 +208,10 @@ if TYPE_CHECKING:
     )
     from explorer.editing.task_vector import TaskVector
     from explorer.errors import (
+        CatalogueError,
         CheckpointError,
         ExplorerError,
+        ExportError,
         GrammarError,
         HubError,
         ImageError,
@@ -156,15 +223,25 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from explorer.measures.accuracy import accuracy, accuracy_run
+    from explorer.measures.bootstrap import bootstrap_difference
+    from explorer.measures.change_field import change_field
+    from explorer.measures.chunks import chunk_statistics
+    from explorer.measures.comparison import compare
+    from explorer.measures.comparison_table import comparison_table
+    from explorer.measures.depth_similarity import depth_similarity
     from explorer.measures.disentanglement import disentanglement
+    from explorer.measures.forgetting import forgetting
     from explorer.measures.geometry import geometry
     from explorer.measures.kernel import kernel_localisation
+    from explorer.measures.lines_search import lines_search
     from explorer.measures.map_summary import disentanglement_summary
     from explorer.measures.pairs import disentanglement_pairs
     from explorer.measures.search import best_shared_coefficient, negation, negation_coefficient
     from explorer.models.heads import ZeroShotHead
     from explorer.models.model import Model, open_model
     from explorer.recipe import COEFFICIENT_RANGE, Recipe
+    from explorer.tasks.benchmark.frozen import benchmark_tasks
+    from explorer.tasks.opening import open_task, open_task_run
     from explorer.tasks.task import Task
 
 

@@ -13,12 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from explorer import __version__
+from explorer import __version__, zoo_commands
 from explorer.errors import ExplorerError
 
-FIRST_TUTORIAL = "01-task-arithmetic.ipynb"
+FIRST_TUTORIAL = "00-start-here.ipynb"
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("model", nargs="?", default="", help="model to open first: a name or a folder")
     app.add_argument("--address", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     app.add_argument("--port", type=_port, help="port (5006, or a free one where that is taken)")
-    app.add_argument("--no-show", action="store_true", help="print the address, open no browser")
+    app.add_argument(
+        "--no-browser", "--no-show", action="store_true", help="print the address, open nothing"
+    )
     app.add_argument(
         "--origin",
         action="append",
@@ -63,15 +66,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST[:PORT]",
         help="a further host that the page may be reached under, for example behind a proxy",
     )
+    app.add_argument(
+        "--workshop",
+        action="store_true",
+        help="for many people at once: they take turns; no uploads; password in PANEL_BASIC_AUTH",
+    )
     app.set_defaults(run=_app)
 
-    zoo = commands.add_parser("zoo", help="the models that can be opened")
-    zoo_commands = zoo.add_subparsers(metavar="ACTION", required=True)
-    zoo_list = zoo_commands.add_parser("list", help="name, kind, tasks and size of each")
-    zoo_list.set_defaults(run=_zoo_list)
-    zoo_cache = zoo_commands.add_parser("cache", help="the maps kept on disk")
-    zoo_cache.add_argument("--clear", action="store_true", help="delete them")
-    zoo_cache.set_defaults(run=_zoo_cache)
+    zoo_commands.add_parser(commands)
 
     error_map = commands.add_parser("map", help="compute the disentanglement map of two tasks")
     error_map.add_argument("tasks", nargs=2, metavar="TASK", help="two tasks with a vector")
@@ -95,7 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     merge = commands.add_parser("merge", help="write the model that a recipe describes")
     merge.add_argument("recipe", type=Path, help="recipe file (JSON), as saved from the app")
     merge.add_argument("-o", "--output", type=Path, required=True, help="file.safetensors to write")
-    merge.add_argument("--force", action="store_true", help="write over a file that is there")
+    merge.add_argument("--layout", choices=("open_clip", "huggingface"), default="open_clip")
+    merge.add_argument(
+        "--card", action=argparse.BooleanOptionalAction, default=True, help="model card (default)"
+    )
+    merge.add_argument("--accuracy", action="store_true", help="measure it for the card")
+    merge.add_argument("--force", action="store_true", help="write over files that are there")
     merge.set_defaults(run=_merge)
 
     bench = commands.add_parser("bench", help="measure merging, evaluation, opening and memory")
@@ -104,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=_bench)
 
     doctor = commands.add_parser("doctor", help="what is installed, what is wrong, what to do")
+    doctor.add_argument("file", nargs="?", type=Path, help="what this file of weights is, instead")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -173,6 +181,8 @@ def _tutorials(folder: Path | None) -> tuple[Path, Path]:
 def _app(arguments: argparse.Namespace) -> int:
     port = _free_port(arguments.address, arguments.port)
     host = "localhost" if arguments.address in ("127.0.0.1", "0.0.0.0", "::") else arguments.address
+    # Who can reach the app may have it download, and only this machine's people should.
+    os.environ.setdefault("EXPLORER_PULL", "1" if arguments.address in _LOOPBACK else "0")
     print(f"The app opens on http://{host}:{port} (Ctrl+C stops it)", flush=True)
 
     from explorer.app.serve import serve
@@ -180,9 +190,10 @@ def _app(arguments: argparse.Namespace) -> int:
     serve(
         address=arguments.address,
         port=port,
-        show=not arguments.no_show,
+        show=not arguments.no_browser,
         origins=tuple(arguments.origin),
         model=arguments.model,
+        workshop=arguments.workshop,
     )
     return 0
 
@@ -203,32 +214,6 @@ def _free_port(address: str, wanted: int | None) -> int:
         f"Nothing can listen on {address}:{wanted if wanted is not None else 5006}; "
         "another program may be using the port: choose another with --port, or leave --port out."
     )
-
-
-def _zoo_list(arguments: argparse.Namespace) -> None:
-    import explorer
-
-    table = explorer.catalog().reset_index()
-    columns = ["name", "kind", "size", "tasks", "where", "problem"]
-    print(table[columns].rename(columns={"size": "MB"}).to_string(index=False))
-
-
-def _zoo_cache(arguments: argparse.Namespace) -> None:
-    from datetime import datetime
-
-    from explorer.compute.store import Store
-
-    store = Store()
-    if arguments.clear:
-        store.clear()
-        print(f"{store.path} is empty now")
-        return
-    sets = store.listing()
-    for kept in sets:
-        used = f"{datetime.fromtimestamp(kept.used):%Y-%m-%d %H:%M}"
-        print(f"{used}  {kept.megabytes:8.2f} MB  {kept.cells:6d} cells  {kept.title}")
-    total = sum(kept.megabytes for kept in sets)
-    print(f"{store.path}: {len(sets)} maps, {total:.1f} of {store.cap / 1e6:g} MB")
 
 
 def _map(arguments: argparse.Namespace) -> None:
@@ -268,23 +253,34 @@ def _map(arguments: argparse.Namespace) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    _check_output(arguments.output, arguments.force, ".safetensors", "safetensors")
-
-    from safetensors.torch import save_file
+    output = arguments.output
+    _check_output(output, arguments.force, ".safetensors", "safetensors")
 
     import explorer as ex
+    from explorer.checkpoints.exporting import files_beside
 
+    files = files_beside(output, arguments.card)
+    for file in files[1:]:
+        _check_output(file, arguments.force, file.suffix, "text")
     recipe = ex.Recipe.from_json(_text(arguments.recipe))
     model = ex.open_model(recipe.base)
-    vectors = {task: model.task_vector(task) for task in recipe.active}
-    merged = ex.merge(model.base, vectors, recipe)
-    provenance = {"format": "pt", "recipe": recipe.to_json(), "explorer": __version__}
-    try:
-        save_file({key: t.contiguous() for key, t in merged.items()}, arguments.output, provenance)
-    except Exception as error:  # safetensors reports a full disk and a missing folder alike
-        raise ExplorerError(f"{arguments.output} could not be written: {error}") from error
-    size = arguments.output.stat().st_size / 1e6
-    print(f"{arguments.output}: {len(merged)} tensors of the image tower, {size:.1f} MB")
+    measured = None
+    if arguments.accuracy:
+        measured = ex.accuracy(model, recipe)
+    ex.export(
+        model,
+        recipe,
+        output,
+        layout=arguments.layout,
+        overwrite=arguments.force,
+        card=arguments.card,
+        accuracy=measured,
+    )
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB in the layout of {arguments.layout}")
+    print("with " + " and ".join(file.name for file in files[1:]))
+    if measured is not None:
+        mean = float(measured["edited"].mean())
+        print(f"mean accuracy on {len(measured['task'])} tasks: {mean:.3f}")
 
 
 def _check_output(output: Path, overwrite: bool, suffix: str, kind: str) -> None:
@@ -318,7 +314,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from explorer.doctor import report
 
-    return report()
+    return report(arguments.file)
 
 
 if __name__ == "__main__":

@@ -33,21 +33,33 @@ class Finding:
     remedy: str = ""
 
 
-def report() -> int:
-    """Print every finding as it is made; return 1 if any of them is a failure, else 0."""
+def report(file: Path | None = None) -> int:
+    """Print every finding as it is made, about a file of weights or about the installation.
+
+    Returns 1 if any of them is a failure, else 0.
+    """
     states = []
-    for check in CHECKS:
-        for finding in _findings(check):
-            states.append(finding.state)
-            print(_wrapped(f"{finding.state:<5} {finding.what:<14} ", finding.found), flush=True)
-            if finding.remedy:
-                print(_wrapped(" " * MARGIN + "-> ", finding.remedy), flush=True)
+    for finding in _all_findings(file):
+        states.append(finding.state)
+        print(_wrapped(f"{finding.state:<5} {finding.what:<14} ", finding.found), flush=True)
+        if finding.remedy:
+            print(_wrapped(" " * MARGIN + "-> ", finding.remedy), flush=True)
     failures, warnings = states.count("fail"), states.count("warn")
     if failures or warnings:
         print(f"\n{failures} to mend, {warnings} to know about.")
     else:
         print("\nAll is well.")
     return 1 if failures else 0
+
+
+def _all_findings(file: Path | None) -> Iterator[Finding]:
+    if file is not None:
+        from explorer.doctor_file import file_findings
+
+        yield from file_findings(file)
+        return
+    for check in CHECKS:
+        yield from _findings(check)
 
 
 def _wrapped(start: str, text: str) -> str:
@@ -199,9 +211,16 @@ def _container_limit_gb() -> float | None:
 
 def check_zoo() -> Iterator[Finding]:
     """The models at hand: every file against the sha256 in its description."""
-    from explorer.checkpoints.zoo import model_folders, read_folder
+    from explorer.checkpoints.zoo import (
+        diffusion_folders,
+        folder_size,
+        model_folders,
+        read_folder,
+        verify_diffusion,
+    )
     from explorer.errors import ExplorerError
 
+    remedy = "Restore the file (git checkout explorer/zoo) or install again."
     folders = model_folders()
     if not any(kind == "embedded" for kind, _ in folders.values()):
         yield Finding(
@@ -212,11 +231,19 @@ def check_zoo() -> Iterator[Finding]:
             folder = read_folder(path)
             folder.verify()
         except ExplorerError as error:
-            remedy = "Restore the file (git checkout explorer/zoo) or install again."
             yield Finding("zoo", "fail", f"{name} ({kind}): {error}", remedy)
         else:
             sums = f"every sha256 of {len(folder.card.get('sha256', {}))} files agrees"
             yield Finding("zoo", "ok", f"{name} ({kind}), {folder.size / 1e6:.1f} MB, {sums}")
+    for name, path in diffusion_folders().items():
+        try:
+            files = verify_diffusion(path)
+        except ExplorerError as error:
+            yield Finding("zoo", "fail", f"{name} (diffusion): {error}", remedy)
+        else:
+            size = f"{folder_size(path) / 1e6:.1f} MB"
+            sums = f"every sha256 of {files} files agrees"
+            yield Finding("zoo", "ok", f"{name} (diffusion), {size}, {sums}")
 
 
 def check_cache() -> Iterator[Finding]:

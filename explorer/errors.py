@@ -28,6 +28,14 @@ class ImageError(ExplorerError):
     """Images or labels that are none."""
 
 
+class ExportError(ExplorerError):
+    """A file that cannot be written: it is there already, or the disk will not take it."""
+
+
+class CatalogueError(ExplorerError):
+    """A catalogue file, or an entry of one, that makes no sense."""
+
+
 class HubError(ExplorerError):
     """A hub that cannot be reached or does not hold what was asked for."""
 
@@ -38,6 +46,14 @@ class NothingFeasibleError(ExplorerError):
 
 class GrammarError(ExplorerError):
     """A grammar that cannot exist, or evidence and noise that are none for it."""
+
+
+class MemoryShortage(ExplorerError):
+    """The device or the machine has no memory left for what was asked."""
+
+
+class BusyError(ExplorerError):
+    """Something expensive that was asked for too often, or that this server does not offer."""
 
 
 class RunCancelled(ExplorerError):

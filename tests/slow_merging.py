@@ -22,6 +22,10 @@ SHAPES = {
 }
 
 
+_random = np.random.default_rng(11)
+BASE = {key: _random.normal(size=shape) for key, shape in SHAPES.items()}
+
+
 def slow_sum(taus, c):
     total = {key: np.zeros(shape) for key, shape in SHAPES.items()}
     for task, tau in taus.items():
@@ -214,6 +218,57 @@ def slow_layer_directions(taus, c):
     return merged
 
 
+def slow_larv(taus, c, merger=slow_sum, gate="three tiers", low=0.5, high=1.5, eta=1.0, rho=0.5,
+              gamma=3.0):  # fmt: skip
+    def effective_rank(x):
+        energies = [s**2 for s in np.linalg.svd(x, compute_uv=False)]
+        shares = [e / sum(energies) for e in energies if e > 0]
+        return math.exp(-sum(p * math.log(p) for p in shares))
+
+    def conflict(w, d):
+        total = 0.0
+        for a, b in ((w, d), (w.T, d.T)):
+            total += sum((a[i] @ b[j] - b[i] @ a[j]) ** 2 for i in range(len(a))
+                         for j in range(len(a))) ** 0.5  # fmt: skip
+        return total / 2 / math.sqrt((w**2).sum() * (d**2).sum())
+
+    rescaled = {}
+    for task, tau in taus.items():
+        found = {}
+        for i in range(3):
+            keys = [k for k in SHAPES if f"resblocks.{i}." in k and len(SHAPES[k]) == 2]
+            keys = [k for k in keys if np.abs(tau[k]).max() > 0]
+            if keys:
+                e = [effective_rank(BASE[k]) / effective_rank(tau[k]) for k in keys]
+                found[i] = (sum(e) / len(e), sum(conflict(BASE[k], tau[k]) for k in keys) / len(e))
+        conflicts = [x for _, x in found.values()]
+        spread = np.std(conflicts) if len(found) > 1 else 1.0
+        score = {
+            i: e**eta * ((i + 1) / 3) ** rho
+            / (1 + np.log(1 + np.exp((x - np.mean(conflicts)) / spread)))
+            for i, (e, x) in found.items()
+        }  # fmt: skip
+        order = sorted(score, key=score.get)
+        scale = dict.fromkeys(range(3), 1.0)
+        for place, i in enumerate(order):
+            if gate == "continuous":
+                scale[i] = (low + high) / 2 + (high - low) / 2 * np.tanh(gamma * (score[i] - 1))
+            elif len(order) == 3:  # three thirds of one block; the median is the middle one
+                scale[i] = (low, (low + high) / 2, high)[place]
+        rescaled[task] = {
+            key: x * (scale[int(key.split("resblocks.")[1][0])] if "resblocks." in key else 1.0)
+            for key, x in tau.items()
+        }
+    return merger(rescaled, c)
+
+
+def slow_larv_over(slow):
+    def larv(taus, c, merger, **options):
+        return slow_larv(taus, c, slow, **options)
+
+    return larv
+
+
 def unflat(flat):
     merged, at = {}, 0
     for key, shape in SHAPES.items():
@@ -246,4 +301,9 @@ SLOW = [
     ("wudi", by_matrix(slow_wudi), {"steps": 25, "learning_rate": 0.01}),
     ("model_stock", slow_model_stock, {}),
     ("layer_directions", slow_layer_directions, {}),
+    ("larv", slow_larv, {}),
+    ("larv", slow_larv, {"gate": "two tiers", "low": 0.2, "high": 1.1}),
+    ("larv", slow_larv, {"gate": "continuous", "eta": 0.5, "rho": 2.0, "gamma": 1.5}),
+    ("larv", slow_larv_over(slow_ties), {"merger": "ties"}),
+    ("larv", slow_larv_over(by_matrix(slow_iso_c)), {"merger": "iso_c", "low": 0.9}),
 ]  # fmt: skip

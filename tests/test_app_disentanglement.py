@@ -382,6 +382,132 @@ def test_a_pinned_map_is_kept_as_it_is(tiny_model):
     run(main())
 
 
+def test_a_link_restores_pinned_maps_and_they_are_computed_again(tiny_model):
+    pins = (
+        MapSpec(("hearts", "digits"), "tangent", (-1.0, 1.0), 9, 12, 4),
+        MapSpec(("digits", "letters"), "lines", (0.0, 1.0), 9, 10, 0, (0.25, 0.5)),
+    )
+    there = MapState(tiny_model.tasks, "tiny")
+    links.apply(app_links.read(QUICK), there)
+    for pin in pins:
+        there.pin(pin)
+    query = links.to_query(there)
+    assert "view.pin2=digits,letters:lines:0,1:9:10:0:0.25,0.5" in query
+
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=query)
+        assert lens.sentences == []
+        assert lens.state.pins == pins
+        assert [slot.picture for slot in lens.slots()] == [None] * 3
+        lens.display()
+        await lens.settled()
+        assert lens.complete
+        tangent, lines = (picture.result for picture in lens.pins)
+        assert list(tangent["task"].values) == ["hearts", "digits"]
+        assert (tangent.attrs["space"], tangent.attrs["seed"]) == ("tangent", 4)
+        assert lines.attrs["schedule"] == "lines:0.25,0.5"
+        assert lines["n"].values.tolist() == [10, 10]
+        assert lens.drawing.toolbar.query == query
+        lens.unpin(lens.slots()[1])
+        assert [slot.spec for slot in lens.slots()[1:]] == [pins[1]]
+        assert "view.pin1=digits,letters:lines" in links.to_query(lens.state)
+        lens.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("pin", "sentence"),
+    [
+        ("digits,letters:weights", "6 parts"),
+        ("digits,nobody:weights:-3,3:9:20:0", "no task 'nobody'"),
+        ("digits,letters:flat:-3,3:9:20:0", "kind of map 'flat'"),
+        ("digits,letters:weights:3,-3:9:20:0", "from a lower to a higher"),
+        ("digits,letters:weights:-3,3:10:20:0", "9, 21, 41"),
+        ("digits,letters:weights:-3,3:9:many:0", "no whole number"),
+        ("digits,letters:lines:-3,3:9:20:0:7,0", "LiNeS's alpha"),
+    ],
+)
+def test_a_pinned_map_that_makes_no_sense_is_a_sentence(state, pin, sentence):
+    (wrong,) = links.apply(app_links.read(f"{QUICK}&view.pin1={pin}"), state)
+    assert sentence in wrong
+    assert state.pins == ()
+
+
+def test_a_pinned_map_that_is_not_finished_is_computed_to_its_end(tiny_model):
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=f"{QUICK}&view.seed=77")
+        lens.display()
+        while not lens.pictures:
+            await asyncio.sleep(0.01)
+        lens.pin(lens.slots()[0])
+        lens.state.set_pair("hearts", "letters")
+        await lens.settled()
+        (pinned,) = lens.pins
+        assert pinned.spec.pair == ("digits", "letters")
+        assert pinned.result.attrs["complete"]
+        for k in range(2):
+            lens.state.set_seed(k)
+            await lens.settled()
+            if k == 0:
+                lens.pin(lens.slots()[0])
+        with pytest.raises(ex.RecipeError, match="2 maps are pinned already"):
+            lens.pin(lens.slots()[0])
+        assert len(lens.pins) == 2
+        lens.close()
+
+    run(main())
+
+
+def test_a_netcdf_file_holds_every_map_on_screen_pinned_ones_too(tiny_model, tmp_path):
+    async def main():
+        query = f"{QUICK},tangent&view.pin1=hearts,digits:weights:-1,1:9:10:0"
+        lens = DisentanglementLens(tiny_model, query=query)
+        lens.display()
+        await lens.settled()
+        (tmp_path / "maps.nc").write_bytes(lens.file("nc"))
+        names = {line.split(":")[0] for line in lens.file("csv").decode().splitlines()[:3]}
+        assert names == {"# Standard", "# Tangent", "# Standard (pinned 1)"}
+        assert "'Standard (pinned 1)': ex.disentanglement(m, ('hearts'" in lens.to_python()
+        with xr.open_datatree(tmp_path / "maps.nc", engine="h5netcdf") as tree:
+            assert set(tree.children) == {"weights", "tangent", "weights_pinned1"}
+            assert tree.attrs["maps"] == "weights, tangent, weights_pinned1"
+            for name in ("weights", "tangent"):
+                xr.testing.assert_equal(tree[name].to_dataset(), lens.results[name])
+            xr.testing.assert_equal(tree["weights_pinned1"].to_dataset(), lens.pins[0].result)
+            assert "('hearts', 'digits')" in tree["weights_pinned1"].attrs["python"]
+        lens.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("space", ["weights", "posthoc"])
+def test_all_pairs_are_measured_in_the_space_that_is_chosen(tiny_model, monkeypatch, space):
+    monkeypatch.setattr("explorer.app.disentanglement.computing.PAIRS_IMAGES", 10)
+    expected = ex.disentanglement_pairs(tiny_model, n=10, space=space).result()
+
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=f"{QUICK}&view.pairs={space}")
+        lens.display()
+        lens.open_tab("pairs")
+        await lens.settled()
+        assert lens.pairs.spec == lens.pairs_spec
+        xr.testing.assert_equal(lens.pairs.result, expected)
+        other = "tangent" if space == "weights" else "weights"
+        lens.drawing.spaces._handle_msg({"kind": "choose", "name": other})
+        assert lens.state.pairs_space == other
+        await lens.settled()
+        assert lens.pairs.spec.space == other
+        assert lens.pairs.result.attrs["space"] == other
+        assert f"view.pairs={other}" in links.to_query(lens.state) or other == "weights"
+        lens.drawing.spaces._handle_msg({"kind": "choose", "name": "flat"})
+        assert "'flat'" in lens.sentences[-1]
+        assert lens.state.pairs_space == other
+        lens.close()
+
+    run(main())
+
+
 def test_files_hold_the_maps_and_how_they_are_made(lens, tmp_path):
     png = Image.open(io.BytesIO(lens.file("png")))
     assert "ex.disentanglement(m, ('digits', 'letters')" in png.info["Description"]
@@ -391,7 +517,7 @@ def test_files_hold_the_maps_and_how_they_are_made(lens, tmp_path):
     assert len(lines) == 2 + 2 * 81
     path = tmp_path / "map.nc"
     path.write_bytes(lens.file("nc"))
-    with xr.open_dataset(path, engine="h5netcdf") as loaded:
+    with xr.open_dataset(path, group="weights", engine="h5netcdf") as loaded:
         np.testing.assert_array_equal(loaded["predicted"], lens.results["weights"]["predicted"])
     with pytest.raises(ex.UnknownNameError, match="'pdf'"):
         lens.file("pdf")

@@ -11,6 +11,8 @@ from PIL import Image
 
 import explorer as ex
 from explorer.app import links as app_links
+from explorer.app.learning import curves as learning_curves
+from explorer.app.learning.curves import PANELS, Series
 from explorer.app.tree import links
 from explorer.app.tree.computing import theory_of
 from explorer.app.tree.lens import HierarchyLens
@@ -436,3 +438,226 @@ def test_the_ipywidget_follows_the_lens_and_the_lens_the_ipywidget():
         widget.value = 1.5
     with pytest.raises(traitlets.TraitError):
         widget.noise = -1
+
+
+# Learning
+
+
+LEARNING = "view.lens=hierarchy&view.view=learning"
+
+
+@pytest.fixture(scope="module")
+def learning() -> HierarchyLens:
+    """A lens with the learning view open, its shipped curves read."""
+    made = HierarchyLens(query=LEARNING)
+    made.display().main()
+    run(made.settled())
+    laid_out(made)
+    return made
+
+
+def laid_out(lens: HierarchyLens) -> None:
+    """What a browser says as soon as it has the charts."""
+    learning = lens.drawing.displays[0]._learning
+    for name in learning._charts:
+        learning.arrived(name)
+
+
+def test_every_experiment_has_a_panel_and_a_chart_of_its_shipped_curve(learning):
+    assert {*PANELS} == {*ex.hierarchy.learning.EXPERIMENTS}
+    assert learning.desk.complete
+    (display,) = learning.drawing.displays
+    for name in PANELS:
+        shipped, live = display._learning._charts[name].marks.data, learning.desk.live.get(name)
+        assert live is None
+        assert len(shipped["x"]) > 15, name
+        assert np.isfinite(shipped["y"]).all()
+        head = learning.drawing.heads.of[name]
+        assert f"python -m explorer.hierarchy.learning {name}" in head.shipped
+        assert head.key
+        assert not head.busy
+
+
+def test_the_denoising_view_is_not_computed_while_learning_is_on_screen(learning):
+    assert learning.measured is None
+    assert learning.trajectory is None
+
+
+def test_charts_show_the_numbers_of_the_shipped_curve(learning):
+    data = ex.hierarchy.learning.cached("tuples_cluster")
+    series = PANELS["tuples_cluster"].series(learning.desk.shipped["tuples_cluster"], False)
+    np.testing.assert_array_equal(series[0].x, data["examples"])
+    np.testing.assert_array_equal(series[0].y, data["separation"])
+    np.testing.assert_array_equal(series[0].law[1], data["law"])
+
+
+def test_rescaled_axes_are_divided_by_the_law_of_each_curve(learning):
+    data = ex.hierarchy.learning.cached("correlation_staircase")
+    panel = PANELS["correlation_staircase"]
+    series = panel.series(learning.desk.shipped["correlation_staircase"], True)
+    here = data.sel(distance=2)
+    np.testing.assert_allclose(series[1].x, here["examples"] / here["needed_law"])
+    np.testing.assert_allclose(series[1].y, (here["correlation"] / here["noise"]) ** 2)
+    np.testing.assert_allclose(series[1].law[1], 1 + series[1].x)
+    for name, other in PANELS.items():
+        for one in other.series(learning.desk.shipped[name], True):
+            assert len(one.x) == len(one.y) == len(one.error)
+
+
+def test_marks_and_lines_are_columns_of_equal_length():
+    x = np.array([1.0, 2.0])
+    curve = Series("a", "#000000", x, x, np.array([np.nan, 0.5]), (x, 2 * x))
+    mark = Series("b", "#111111", x, x, x, (x[:1], x[:1]), joined=False)
+    columns = learning_curves.marks([curve, mark])
+    assert {len(values) for values in columns.values()} == {4}
+    assert columns["lower"][:2] == [1.0, 1.5]
+    drawn = learning_curves.lines([curve, mark])
+    assert drawn["dash"] == ["solid", "dashed"]
+    assert learning_curves.law_marks([curve, mark])["label"] == ["b"]
+
+
+def test_measuring_live_puts_another_grammars_mark_on_the_chart_and_says_so():
+    async def main():
+        lens = HierarchyLens(query=LEARNING)
+        lens.display().main()
+        head = lens.drawing.heads.of["tuples_cluster"]
+        send = head._handle_msg
+        send({"kind": "examples", "name": "tuples_cluster", "value": 512})
+        send({"kind": "measure", "name": "tuples_cluster"})
+        assert head.busy
+        await lens.settled()
+        assert lens.desk.complete, "the shipped curves are read as well"
+        laid_out(lens)
+        (display,) = lens.drawing.displays
+        assert display._learning._charts["tuples_cluster"].live.data["x"] == [512.0]
+        live = lens.desk.live["tuples_cluster"]
+        again = ex.hierarchy.learning.tuples_cluster(
+            8, 8, 2, 2, [512], seeds=1, seed=live.attrs["seed"]
+        ).result()
+        xr.testing.assert_allclose(live, again)
+        assert head.said.startswith("P = 512, seed 1000: ratio ")
+        assert not head.busy
+        send({"kind": "measure", "name": "tuples_cluster"})
+        await lens.settled()
+        assert lens.desk.live["tuples_cluster"].attrs["seed"] != live.attrs["seed"]
+        lens.close()
+
+    run(main())
+
+
+def test_training_live_can_be_stopped_and_another_panel_measured():
+    async def main():
+        lens = HierarchyLens(query=LEARNING)
+        lens.display().main()
+        lens.drawing.actions.learning({"kind": "measure", "name": "memorisation_time"})
+        while lens.desk.progress == 0:
+            await asyncio.sleep(0.02)
+        assert lens.drawing.notices.action == "stop"
+        lens.drawing.actions.learning({"kind": "stop", "name": "memorisation_time"})
+        lens.drawing.actions.learning({"kind": "measure", "name": "tuples_cluster"})
+        await lens.settled()
+        assert {*lens.desk.live} == {"tuples_cluster"}
+        assert lens.desk.measuring == ""
+        lens.close()
+
+    run(main())
+
+
+def test_messages_of_the_learning_view_that_make_no_sense_do_no_harm(learning):
+    actions, before = learning.drawing.actions, learning.state.setting
+    for message in (
+        {"kind": "measure", "name": "nothing"},
+        {"kind": "examples", "name": "tuples_cluster", "value": 7},
+        {"kind": "examples", "name": "tuples_cluster", "value": True},
+        {"kind": "scaled", "name": "tuples_cluster"},
+        {"kind": "scaled", "name": "x", "on": True},
+        {"kind": "else", "name": "tuples_cluster"},
+    ):
+        actions.learning(message)
+    assert learning.state.setting == before
+    assert "no experiment on learning 'x'" in learning.sentences[-1]
+
+
+def test_turning_to_learning_and_back_goes_on_with_the_curves():
+    async def main():
+        lens = HierarchyLens(query=f"{QUICK}&view.seed=8")
+        display = lens.display()
+        display.main()
+        lens.state.look_at("learning")
+        assert display.toggle.value == "learning"
+        await lens.settled()
+        assert lens.desk.complete
+        assert not display._tree.visible
+        display.toggle.value = "tree"
+        assert lens.state.setting.view == "tree"
+        await lens.settled()
+        assert lens.complete
+        assert display._tree.visible
+        lens.close()
+
+    run(main())
+
+
+def test_a_link_restores_the_view_its_rescaled_axes_and_the_numbers_of_examples():
+    state = TreeState(Setting(view="learning", scaled=("tuples_cluster", "latent_or_token")))
+    state.choose_examples({"diffusion_learns": 32, "tuples_cluster": 512})
+    again = TreeState()
+    assert links.apply(app_links.read(links.to_query(state.setting)), again) == []
+    assert again.setting == state.setting
+    assert (again.examples("diffusion_learns"), again.examples("tuples_cluster")) == (32, 512)
+    assert again.examples("latent_or_token") == PANELS["latent_or_token"].usual
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("view.view=nowhere", "no view 'nowhere'"),
+        ("view.scaled=x", "no experiment on learning 'x'"),
+        ("view.examples=x:512", "no experiment on learning 'x'"),
+        ("view.examples=tuples_cluster:511", "511 examples cannot be measured"),
+        ("view.examples=tuples_cluster:many", "a whole number was wanted"),
+        ("view.examples=512", "no experiment on learning"),
+    ],
+)
+def test_a_bad_link_to_the_learning_view_is_a_sentence(query, says):
+    state = TreeState()
+    (wrong,) = links.apply(app_links.read(query), state)
+    assert says in wrong
+    assert state.setting == Setting()
+
+
+def test_a_chosen_number_of_examples_can_be_undone():
+    state = TreeState()
+    state.choose_examples({"tuples_cluster": 512})
+    state.choose_examples({"tuples_cluster": PANELS["tuples_cluster"].usual})
+    assert state.setting == Setting(), "as it was before anybody chose"
+    state.undo()
+    assert state.examples("tuples_cluster") == 512
+    state.undo()
+    assert state.setting == Setting()
+
+
+def test_the_law_of_a_panel_says_how_far_it_is_from_what_was_measured(learning):
+    data = ex.hierarchy.learning.cached("diffusion_learns")
+    ratio = (data["needed"] / data["needed_law"]).values
+    heads = learning.drawing.heads.of
+    assert f"measured {ratio.min():.2f} to {ratio.max():.2f} of it" in heads["diffusion_learns"].law
+    assert "measured" not in heads["tuples_cluster"].law, "that law has no constant to be fitted"
+
+
+def test_files_of_the_learning_view_hold_every_curve(learning, tmp_path):
+    png = Image.open(io.BytesIO(learning.file("png")))
+    assert "learning.cached('tuples_cluster', sizes)" in png.info["Description"]
+    assert learning.file("svg").lstrip().startswith(b"<?xml")
+    lines = [x for x in learning.file("csv").decode().splitlines() if not x.startswith("#")]
+    assert len(lines) > 100
+    assert {line.split(",")[0] for line in lines[1:]} == {*PANELS}
+    path = tmp_path / "learning.nc"
+    path.write_bytes(learning.file("nc"))
+    with xr.open_dataset(path, group="tuples_cluster/8-8-2-2", engine="h5netcdf") as loaded:
+        shipped = ex.hierarchy.learning.cached("tuples_cluster")
+        np.testing.assert_array_equal(loaded["separation"], shipped["separation"])
+    assert learning._named("csv")[0] == "rhm-learning.csv"
+    names: dict = {}
+    exec(learning.to_python(), names)
+    assert len(names["tuples_cluster"]) == len(learning.desk.shipped["tuples_cluster"])

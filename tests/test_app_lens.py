@@ -202,7 +202,7 @@ def test_a_search_streams_and_ends_with_addition_at_the_best_coefficient(tiny_mo
         lens.search()
         assert lens.searching
         await lens._search.settled()
-        display.search_chart.sized()  # as the browser says when it has the chart
+        display.search_chart.arrived()  # as the browser says when it has the chart
         best = lens.searched.attrs["best_coefficient"]
         assert lens.recipe.coefficient("digits") == round(best, 2)
         assert lens.drawing.presets.best == best

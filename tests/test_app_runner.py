@@ -64,6 +64,30 @@ def test_a_newer_job_cancels_the_older_one_after_its_first_picture():
     asyncio.run(main())
 
 
+def test_a_newer_job_and_a_cancel_end_the_rest_after_a_first_picture(monkeypatch):
+    monkeypatch.setattr("explorer.app.runner.BREATH", 60.0)
+
+    async def after_first(runner, shown):
+        runner.submit(job(Steps("old", n=5), shown))
+        while not shown:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        assert shown == ["old0"], "the worker rests while the browser paints"
+
+    async def main():
+        shown, runner = [], Runner()
+        await after_first(runner, shown)
+        runner.submit(job(Steps("new", n=1), shown))
+        while shown[-1] != "new0":
+            await asyncio.sleep(0.005)
+        runner.cancel()
+        await asyncio.wait_for(runner.settled(), 5)
+        assert shown == ["old0", "new0"]
+
+    for _ in range(2):  # each in a loop of its own
+        asyncio.run(asyncio.wait_for(main(), 20))
+
+
 def test_a_long_drag_shows_pictures_on_the_way_and_the_last_one_at_the_end():
     async def main():
         shown, runner = [], Runner()

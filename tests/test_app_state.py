@@ -303,7 +303,7 @@ def test_counts_are_over_all_measured_images_of_the_task():
 
 
 def test_the_number_of_images_behind_the_figures_is_said():
-    assert resolution([16, 16], [1000, 1000], False) == "16 of 1,000 test images a task, refining…"
+    assert resolution([16, 16], [1000, 1000], False) == "16 of 1,000 test images a task…"
     assert resolution([400, 900], [400, 900], True) == "all 400–900 test images a task"
 
 

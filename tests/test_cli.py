@@ -85,6 +85,17 @@ def test_app_hands_its_settings_to_the_server(capsys, monkeypatch):
     assert f"http://localhost:{served['port']}" in out
 
 
+@pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", "1"), ("0.0.0.0", "0")])
+def test_only_an_app_for_this_machine_alone_may_download(monkeypatch, address, allowed):
+    module = type(sys)("explorer.app.serve")
+    module.serve = lambda **settings: None
+    monkeypatch.setitem(sys.modules, "explorer.app.serve", module)
+    monkeypatch.setenv("EXPLORER_PULL", "before")  # put back after the test
+    monkeypatch.delenv("EXPLORER_PULL")
+    assert cli.main(["app", "--address", address, "--no-show"]) == 0
+    assert os.environ["EXPLORER_PULL"] == allowed
+
+
 def test_lab_opens_the_first_tutorial_where_it_is_in_a_checkout():
     root, notebook = cli._tutorials(None)
     assert notebook == root / "notebooks" / cli.FIRST_TUTORIAL

@@ -11,6 +11,7 @@ import xarray as xr
 from torch.func import functional_call, jvp
 
 import explorer as ex
+from explorer.compute.cascade import distances, settled
 from explorer.measures import plane as plane_module
 from explorer.measures.grid import Grid, nearest_measured
 from explorer.measures.plane import LinearPlane, Subset, WeightPlane
@@ -152,7 +153,7 @@ def test_references_are_accuracies_on_the_same_images(tiny_model):
 @pytest.mark.parametrize("schedule", [None, ex.lines(0.2, 0.7)], ids=str)
 def test_the_weights_of_every_cell_are_the_merge_from_scratch_bit_for_bit(tiny_model, schedule):
     recipe = ex.Recipe("tiny", dict.fromkeys(PAIR, 1.0), schedule)
-    cells = WeightPlane(subset_of(tiny_model), recipe)._weights
+    cells = WeightPlane(subset_of(tiny_model), recipe)._weights.get()
     resident = tiny_model.resident("weights")
     tau1, tau2 = (resident.vector(task) for task in PAIR)
     base = resident.layout.views(resident.theta0)
@@ -174,6 +175,87 @@ def test_close_calls_in_float32_give_the_predictions_of_float32(tiny_model, in_b
     assert maps["auto"].attrs["precision"] == "bfloat16, close calls in float32"
     np.testing.assert_array_equal(maps["auto"]["predicted"], maps["float32"]["predicted"])
     assert (maps["bfloat16"]["predicted"] != maps["float32"]["predicted"]).any()
+
+
+def exact_of(sets):
+    """`exact` of `settled`, and a list of how many images it is asked for each time."""
+    asked = []
+
+    def exact(places):
+        asked.append(sum(map(len, places)))
+        return [logits[i] for logits, i in zip(sets, places, strict=True)]
+
+    return exact, asked
+
+
+def test_only_images_near_a_boundary_are_computed_twice():
+    generator = torch.Generator().manual_seed(0)
+    weights = [10 * torch.randn(k, 24, generator=generator) for k in (3, 12)]
+    features = [F.normalize(torch.randn(n, 24, generator=generator)) for n in (900, 600)]
+    blurred = [x + 2e-3 * torch.randn(x.shape, generator=generator) for x in features]
+    true = [x @ w.T for x, w in zip(features, weights, strict=True)]
+    fast = [x @ w.T for x, w in zip(blurred, weights, strict=True)]
+    exact, asked = exact_of(true)
+    found = settled(fast, [distances(w) for w in weights], exact)
+    wrong = 0
+    for classes, logits, rough in zip(found, true, fast, strict=True):
+        assert torch.equal(classes, logits.argmax(1))
+        wrong += int((rough.argmax(1) != logits.argmax(1)).sum())
+    assert wrong > 0
+    assert sum(asked) < 0.15 * 1500
+
+
+def test_a_head_of_one_class_or_of_equal_ones_has_no_close_calls():
+    one, equal = torch.ones(1, 4), torch.ones(3, 4)
+    fast = [torch.randn(20, 4) @ w.T for w in (one, equal)]
+    exact, asked = exact_of(fast)
+    found = settled(fast, [distances(w) for w in (one, equal)], exact)
+    assert [classes.tolist() for classes in found] == [logits.argmax(1).tolist() for logits in fast]
+    assert asked == []
+
+
+def test_what_bfloat16_cannot_hold_is_computed_twice():
+    weight = torch.eye(3)
+    true = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
+    fast = true.clone()
+    fast[5:30] = float("nan")
+    exact, _ = exact_of([true])
+    (found,) = settled([fast], [distances(weight)], exact)
+    assert torch.equal(found, true.argmax(1))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_of_cells_gives_what_each_gives_alone_in_order(tiny_model, in_bfloat16, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        recipe = ex.Recipe("tiny", dict.fromkeys(PAIR, 1.0))
+        plane = WeightPlane(subset_of(tiny_model), recipe)
+        cells = Grid.of([-2.0, -0.7, 0.0, 1.1]).visits()
+        streamed = list(plane.stream(cells, (40, 30)))
+        alone = [plane.predict(cell, (40, 30)) for cell in cells]
+        plane.close()
+    finally:
+        torch.set_num_threads(before)
+    assert [[len(x) for x in pair] for pair in streamed] == [[40, 30]] * len(cells)
+    for found, expected in zip(streamed, alone, strict=True):
+        np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+
+
+def test_an_error_in_a_cell_reaches_the_one_who_waits(tiny_model):
+    def broken(n_images):
+        raise ZeroDivisionError
+
+    before, threads = set(threading.enumerate()), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        plane = WeightPlane(subset_of(tiny_model), ex.Recipe("tiny", dict.fromkeys(PAIR, 1.0)))
+        with pytest.raises(ZeroDivisionError):
+            list(plane.stream([(0.0, 0.0), (1.0, 0.0)], (40, 40), broken))
+        plane.close()
+    finally:
+        torch.set_num_threads(threads)
+    assert set(threading.enumerate()) <= before
 
 
 def test_linear_features_equal_a_fresh_derivative_in_every_cell(tiny_model):
@@ -465,3 +547,19 @@ def test_pairs_are_the_means_of_single_maps(tiny_model):
         ex.disentanglement_pairs(tiny_model, ["digits"])
     with pytest.raises(ex.UnknownNameError):
         ex.disentanglement_pairs(tiny_model, ["digits", "shapes"])
+
+
+def test_averaging_is_mapped_in_a_linear_space_as_accuracy_measures_it(tiny_model):
+    found = ex.disentanglement(
+        tiny_model, PAIR, [-1, 0, 1, 2], n=30, space="tangent", method="weight_averaging"
+    ).result()
+    for a1, a2 in [(1, 2), (0, 2), (-1, 0), (0, 0)]:
+        coefficients = dict(zip(PAIR, (a1, a2), strict=True))
+        recipe = ex.Recipe(coefficients=coefficients, method="weight_averaging", space="tangent")
+        for t, task in enumerate(PAIR):
+            images = subset_of(tiny_model, 30).range(t)
+            features = tiny_model.linear_features.features(recipe, images)
+            np.testing.assert_array_equal(
+                found["predicted"].sel(task=task, alpha1=a1, alpha2=a2),
+                tiny_model.head(task).logits(features).argmax(1),
+            )

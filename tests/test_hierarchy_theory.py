@@ -14,7 +14,8 @@ from explorer.hierarchy.mean_field_theory import link, upward_map, upward_slope
 
 mean_field, exponents = ex.hierarchy.mean_field, ex.hierarchy.exponents
 
-# v, m, s: eps*, p*, F'(p*), nu, a, F'^2 / s
+# v, m, s: eps*, p*, F'(p*), nu, a, F'^2 / s. The table of the notes has a = .725 of (16, 64, 4); by
+# its own nu, a = 2 (1 - 1 / nu) is .7257.
 THRESHOLDS = {
     (32, 8, 2): (0.7312, 0.2917, 1.4422, 1.893, 0.943, 1.040),
     (16, 4, 2): (0.8000, 0.2500, 1.3600, 2.254, 1.113, 0.925),
@@ -30,7 +31,9 @@ THRESHOLDS = {
     (8, 16, 4): (0.8023, 0.2980, 1.9373, 2.096, 1.046, 0.938),
 }
 
-# Largest chi over epsilon at L = 6, 9, 12, each on a grid fine enough for its peak.
+# Largest chi over epsilon at L = 6, 9, 12, each on a grid fine enough for its peak. The notes' grid
+# was too coarse for the narrowest peaks: theirs are 47 for (64, 8, 2) at L = 12, and 20.1 and 24.6
+# for (16, 16, 3) at L = 9 and 12.
 LARGEST_CHI = {
     (32, 8, 2): (4.95, 7.98, 11.5),
     (16, 4, 2): (3.82, 4.91, 5.75),
@@ -123,6 +126,7 @@ def test_marginals_correlations_and_susceptibility_have_the_reference_values():
     np.testing.assert_allclose(found.marginal, [float(x) for x in marginal.split()], atol=6e-7)
     c = ".664050 .417860 .221801 .118390 .063522 .034165 .018270 .009521 .004594 .001731"
     np.testing.assert_allclose(found.correlation, [float(x) for x in c.split()], atol=6e-7)
+    # 1 + sum of (s - 1) s^(l - 1) C(l) / C(0); the notes have 7.949760.
     assert float(found.susceptibility) == pytest.approx(7.949759, abs=6e-7)
 
 

@@ -1,5 +1,7 @@
 """Kernel localisation: the matrix-free kernel is the Gram matrix of per-sample gradients."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,29 @@ def test_lower_ranks_come_first_and_it_can_be_cancelled(tiny_model):
     next(run)
     run.cancel()
     assert run.cancelled
+
+
+def test_without_memory_for_graphs_it_is_the_same(tiny_model, found, monkeypatch):
+    from explorer.measures import kernel
+
+    monkeypatch.setattr(kernel, "_KEPT", 0.0)
+    monkeypatch.setattr(kernel, "_BATCH", 4)
+    again = ex.kernel_localisation(tiny_model, PAIR, n=3, rank=6, seed=2).result()
+    np.testing.assert_allclose(again["eigenvalue"], found["eigenvalue"], rtol=1e-5)
+    np.testing.assert_allclose(again["energy"], found["energy"], atol=1e-5)
+
+
+def test_a_cancelled_kernel_leaves_no_thread_running(tiny_model):
+    before, threads = set(threading.enumerate()), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run = ex.kernel_localisation(tiny_model, PAIR, n=30, rank=8)
+        next(run)
+        run.cancel()
+    finally:
+        torch.set_num_threads(threads)
+    assert run.cancelled
+    assert set(threading.enumerate()) <= before
 
 
 def test_lanczos_finds_the_largest_eigenpairs_and_ends_with_the_space():

@@ -1,5 +1,6 @@
 """Every merging method equals a slow version written from its definition, awkward cases too."""
 
+import math
 import subprocess
 import sys
 from typing import Annotated, Literal
@@ -9,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_merging import SHAPES, SLOW, slow_slerp, slow_sum
+from slow_merging import BASE, SHAPES, SLOW, slow_slerp, slow_sum
 
 import explorer as ex
 from explorer.editing import methods
-from explorer.editing.methods import Option, find_method, merging_methods
+from explorer.editing.methods import Option, find_method, larv, merging_methods
 from explorer.editing.methods import pieces as pieces_module
 from explorer.editing.methods.sparse import kth_magnitude
 
@@ -48,10 +49,16 @@ def assert_equals(found, expected, tolerance=1e-10):
         )
 
 
+def base_of(vectors):
+    """The weights that the vectors change, in their number format."""
+    like = next(iter(vectors.values()))
+    return {key: torch.as_tensor(BASE[key]).to(x.dtype) for key, x in like.items()}
+
+
 def merged(name, vectors, coefficients, **options):
     method = find_method(name)
-    needed = NEEDED.get(name, {})
-    return method(vectors, coefficients, **{**needed, **options})
+    options = {**NEEDED.get(name, {}), **options}
+    return method(vectors, coefficients, base_of(vectors), **options)
 
 
 @pytest.mark.parametrize(("name", "slow", "options"), SLOW)
@@ -62,14 +69,14 @@ def test_a_method_equals_the_slow_version_of_its_definition(name, slow, options)
     vectors = {
         task: v + (-1 if COEFFICIENTS[task] < 0 else 1) * common for task, v in vectors.items()
     }
-    found = find_method(name)(vectors, COEFFICIENTS, **options)
+    found = merged(name, vectors, COEFFICIENTS, **options)
     assert_equals(found, slow(arrays_of(vectors), COEFFICIENTS, **options))
 
 
 @pytest.mark.parametrize(("name", "slow", "options"), SLOW)
 def test_in_float32_too(name, slow, options):
     vectors = vectors_of(dtype=torch.float32)
-    found = find_method(name)(vectors, COEFFICIENTS, **options)
+    found = merged(name, vectors, COEFFICIENTS, **options)
     assert {x.dtype for x in found.values()} == {torch.float32}
     assert_equals(found, slow(arrays_of(vectors), COEFFICIENTS, **options), 2e-4)
 
@@ -172,7 +179,7 @@ def test_one_zero_vector_among_others_gives_finite_numbers(name):
 def test_one_task_alone_follows_its_definition(name):
     vectors = vectors_of(("cars",))
     found = merged(name, vectors, {"cars": 0.5})
-    if name in ("ties", "breadcrumbs", "iso_c", "iso_cts", "wudi"):
+    if name in ("ties", "breadcrumbs", "iso_c", "iso_cts", "wudi", "larv"):
         slow, options = next((slow, options) for n, slow, options in SLOW if n == name)
         expected = slow(arrays_of(vectors), {"cars": 0.5}, **options)
         found = merged(name, vectors, {"cars": 0.5}, **options)
@@ -196,9 +203,10 @@ def test_half_precision_is_computed_in_float32_and_given_back(name, dtype):
 @pytest.mark.parametrize("name", ALL)
 def test_lines_scales_what_the_method_made_and_buffers_stay(name):
     vectors = vectors_of(tasks_for(name), dtype=torch.float32)
-    base = {key: torch.zeros(shape) for key, shape in SHAPES.items()}
+    base = base_of(vectors)
+    tuned = {key: x + vectors["cars"][key] for key, x in base.items()}
     base["num_batches_tracked"] = torch.tensor(7)
-    tuned = {**vectors["cars"], "num_batches_tracked": torch.tensor(9)}
+    tuned["num_batches_tracked"] = torch.tensor(9)
     vectors["cars"] = ex.TaskVector.between(base, tuned)
     recipe = ex.Recipe(
         coefficients=dict.fromkeys(vectors, 0.4),
@@ -210,7 +218,8 @@ def test_lines_scales_what_the_method_made_and_buffers_stay(name):
     plain = merged(name, vectors, dict.fromkeys(vectors, 0.4))
     assert int(found.pop("num_batches_tracked")) == 7
     for key, x in found.items():
-        torch.testing.assert_close(x, ex.lines(0.1, 0.9).scale_of(key, 3) * plain[key])
+        edit = ex.lines(0.1, 0.9).scale_of(key, 3) * plain[key]
+        torch.testing.assert_close(x, base[key] + edit)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -284,6 +293,37 @@ def test_opposite_vectors_stay_at_the_base_in_model_stock():
     v = vectors_of(("a",))["a"]
     found = merged("model_stock", {"a": v, "b": -v}, {"a": 1.0, "b": 1.0})
     assert all(not x.any() for x in found.values())
+
+
+def test_larv_without_the_base_says_what_it_needs():
+    with pytest.raises(ex.RecipeError, match="weights they belong to: give them as base="):
+        find_method("larv")(vectors_of(), COEFFICIENTS)
+    assert "base" not in find_method("larv").options
+
+
+def test_larv_divides_twelve_blocks_into_three_tiers_of_four_and_leaves_one_block_alone():
+    rising = {i: 0.1 * i for i in range(12)}
+    assert list(larv.gated(rising).values()) == [0.5] * 4 + [1.0] * 4 + [1.5] * 4
+    assert list(larv.gated(rising, "two tiers", 0.2, 1.2).values()) == [0.2] * 6 + [1.2] * 6
+    assert larv.gated({0: 3.0}) == {0: 1.0}
+    assert larv.gated({}) == {}
+
+
+def test_the_effective_rank_counts_equal_directions():
+    assert larv.effective_rank(3 * torch.eye(5)) == pytest.approx(5)
+    assert larv.effective_rank(torch.ones(4, 7)) == pytest.approx(1)
+
+
+def test_matrices_that_commute_on_both_sides_have_no_conflict():
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    assert larv.conflict(torch.eye(2), torch.eye(2)) == 0
+    assert larv.conflict(torch.eye(2), turn) == pytest.approx(math.sqrt(2))
+
+
+def test_a_block_that_a_task_left_alone_has_no_score():
+    vector = vectors_of(("cars",))["cars"]
+    still = {k: 0.0 * x if "resblocks.1." in k else x for k, x in vector.items()}
+    assert set(larv.scores(base_of({"cars": vector}), ex.TaskVector(still))) == {0, 2}
 
 
 @settings(deadline=None, max_examples=60)

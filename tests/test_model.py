@@ -118,8 +118,8 @@ def test_an_unknown_model_is_refused_with_the_nearest_name(tiny_folder, monkeypa
         ex.open_model("tinny")
 
 
-def test_a_hub_address_is_refused_with_the_remedy():
-    with pytest.raises(ex.HubError, match="Download the folder"):
+def test_a_hub_address_that_was_not_pulled_is_refused_with_the_remedy():
+    with pytest.raises(ex.HubError, match="pull it first"):
         ex.open_model("hub:someone/something")
 
 

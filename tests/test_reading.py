@@ -1,8 +1,11 @@
 """Checkpoints: every wrapper gives the same tower, every bad file a sentence, and no code runs."""
 
 import contextlib
+import json
+import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import pytest
@@ -193,6 +196,125 @@ def test_code_in_a_pickle_is_not_executed(tmp_path, path, how):
     assert not proof.exists()
 
 
-def test_a_pickled_module_is_refused_with_the_remedy(path):
+def test_a_pickled_module_that_is_no_tower_is_refused_with_the_remedy(path):
     torch.save(torch.nn.Linear(2, 2), path)
     refused(path, r"state_dict\(\)")
+
+
+# --- folders, shards and links ---------------------------------------------------------------
+
+
+def shards(folder, tensors, places=None):
+    """An index and two shards, as hubs have them; returns the index."""
+    names = sorted(tensors)
+    files = {name: f"part-{i % 2}.safetensors" for i, name in enumerate(names)}
+    for file in set(files.values()):
+        save_file({name: tensors[name] for name in names if files[name] == file}, folder / file)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": files | (places or {})}))
+    return index
+
+
+def test_shards_are_read_through_their_index(tower, tmp_path):
+    assert same(ex.read_checkpoint(shards(tmp_path, tower)), tower)
+
+
+def test_a_hubs_folder_stands_for_its_weights(tower, tmp_path):
+    save_file(tower, tmp_path / "model.safetensors")
+    assert same(ex.read_checkpoint(tmp_path), tower)
+
+
+@pytest.mark.parametrize("place", ["../secret.safetensors", "/etc/passwd", "a\\b", "", 3])
+def test_an_index_never_leads_out_of_its_folder(tower, tmp_path, place):
+    save_file(tower, tmp_path / "secret.safetensors")
+    (tmp_path / "model").mkdir()
+    index = shards(tmp_path / "model", tower, {"proj": place})
+    with pytest.raises(ex.CheckpointError, match=r"no plain file name|does not say which"):
+        ex.read_checkpoint(index)
+
+
+def test_a_link_out_of_the_folder_is_refused_and_the_hubs_cache_is_not(tower, tmp_path):
+    snapshot = tmp_path / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    shards(snapshot, tower)
+    for name, home in (("blobs", True), ("elsewhere", False)):
+        (tmp_path / name).mkdir()
+        (snapshot / "part-0.safetensors").rename(tmp_path / name / "0123")
+        (snapshot / "part-0.safetensors").symlink_to(tmp_path / name / "0123")
+        if home:
+            assert same(ex.read_checkpoint(snapshot), tower)
+            (snapshot / "part-0.safetensors").unlink()
+            (tmp_path / name / "0123").rename(snapshot / "part-0.safetensors")
+        else:
+            with pytest.raises(ex.CheckpointError, match="link to a file outside"):
+                ex.read_checkpoint(snapshot)
+
+
+def test_a_shard_that_is_missing_or_lacks_a_tensor_is_named(tower, tmp_path):
+    index = shards(tmp_path, tower, {"proj": "part-9.safetensors"})
+    with pytest.raises(ex.CheckpointError, match=r"part-9\.safetensors; download"):
+        ex.read_checkpoint(index)
+    index = shards(tmp_path, tower, {"other": "part-0.safetensors"})
+    with pytest.raises(ex.CheckpointError, match=r"part-0\.safetensors lacks 'other'"):
+        ex.read_checkpoint(index)
+
+
+def test_json_that_is_no_index_is_refused(path):
+    path.write_text('{"a": 1}')
+    refused(path, "no index of safetensors shards")
+    path.write_text("{" * 100_000)
+    refused(path, "not readable as JSON")
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    refused(tmp_path / "pipe.pt", "is no file")
+
+
+# --- what claims to be large -----------------------------------------------------------------
+
+
+def test_a_zip_bomb_is_not_unpacked(path):
+    """A hundred megabytes of zeros in a hundred kilobytes, where torch keeps its pickle."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(100_000_000))
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    refused(path, "Nothing was unpacked")
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+def header(**tensors):
+    raw = json.dumps(tensors).encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 16]}, "again"),
+        ({"dtype": "F32", "shape": [4], "data_offsets": [0, 60 << 30]}, "beyond its end"),
+        ({"dtype": "F32", "shape": [4], "data_offsets": [-16, 0]}, "beyond its end"),
+        ({"dtype": "F32", "shape": [4], "data_offsets": [0, 12]}, "again"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 16]}, "another size"),
+        ({"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}, "again"),
+        ({"dtype": "F32", "shape": 4, "data_offsets": [0, 16]}, "again"),
+        ({"dtype": "F99", "shape": [4], "data_offsets": [0, 16]}, "has the type 'F99'"),
+        ({"dtype": "F32", "shape": [4]}, "has no place"),
+        ({"dtype": "F32", "shape": [4], "data_offsets": [True, 16]}, "has no place"),
+        (7, "is no tensor"),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(path, entry, message):
+    path.write_bytes(header(proj=entry) + bytes(16))
+    refused(path, message)
+
+
+def test_the_weights_of_a_sparse_file_are_not_sixty_gigabytes(path):
+    """The file system says sixty gigabytes, the header one tensor of them: refused unread."""
+    path.write_bytes(
+        header(proj={"dtype": "F32", "shape": [15 << 30], "data_offsets": [0, 60 << 30]})
+    )
+    os.truncate(path, (60 << 30) + 1000)
+    refused(path, "no image tower has such a tensor")

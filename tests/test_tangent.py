@@ -7,7 +7,7 @@ import torch
 
 import explorer as ex
 from explorer.compute.engine import ImageRange
-from explorer.models.tangent import jacobian_product, linearised_features
+from explorer.models.tangent import Linearisation, jacobian_product, linearised_features
 from explorer.models.towers import build_tower, load_weights
 
 
@@ -60,6 +60,39 @@ def test_an_edit_of_some_parameters_equals_one_with_zeros_elsewhere(double):
     )
 
 
+def check_both_ways(tower, base, delta, images):
+    """A kept linearisation against forward mode and a fresh backward pass."""
+    features, along = jacobian_product(tower, base, delta, images)
+    kept = Linearisation(tower, base, images)
+    torch.testing.assert_close(kept.features, features)
+    vector = torch.randn_like(features)
+    leaves = {key: tensor.clone().requires_grad_() for key, tensor in base.items()}
+    output = torch.func.functional_call(tower, leaves, (images,))
+    back = dict(zip(leaves, torch.autograd.grad(output, [*leaves.values()], vector), strict=True))
+    for _ in range(2):  # a product uses nothing up
+        torch.testing.assert_close(kept.product(delta), along, rtol=1e-8, atol=1e-9)
+        found = kept.transposed_product(vector)
+        torch.testing.assert_close(found, back, rtol=1e-8, atol=1e-9)
+    both = sum(float((found[key] * delta[key]).sum()) for key in base)
+    assert both == pytest.approx(float((vector * along).sum()), rel=1e-8)
+    assert kept.nbytes > images.nbytes
+
+
+def test_a_kept_linearisation_gives_products_both_ways(double):
+    tower, base, (delta, _), images = double
+    check_both_ways(tower, base, delta, images)
+
+
+def test_linearisations_are_made_by_several_threads_at_once(double):
+    from concurrent.futures import ThreadPoolExecutor
+
+    tower, base, (delta, _), images = double
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(lambda i: Linearisation(tower, base, images[i : i + 1]), range(4))
+    rows = torch.cat([one.product(delta) for one in made])
+    torch.testing.assert_close(rows, jacobian_product(tower, base, delta, images)[1])
+
+
 def test_open_clips_own_towers_linearise_too():
     pytest.importorskip("open_clip")
     vision = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8}
@@ -80,6 +113,8 @@ def test_open_clips_own_towers_linearise_too():
     ahead = forward(tower, {k: v + h * delta[k] for k, v in base.items()}, images)
     behind = forward(tower, {k: v - h * delta[k] for k, v in base.items()}, images)
     torch.testing.assert_close(derivative, (ahead - behind) / (2 * h), rtol=1e-5, atol=1e-6)
+    check_both_ways(tower, base, delta, images)
+    assert torch.backends.mha.get_fastpath_enabled() == before
 
 
 @pytest.mark.parametrize("space", ["posthoc", "tangent"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import explorer as ex
-from explorer.models import towers
+from explorer.models import blocks
 from explorer.models.heads import zero_shot_head
 from explorer.models.tokens import END, START, Vocabulary, byte_pairs
 from explorer.models.towers import VisionTower, build_text_tower, build_tower, load_weights
@@ -219,11 +219,35 @@ def test_a_vocabulary_that_is_none_is_a_model_error(tokens):
 
 
 @pytest.mark.parametrize("size", [1, 300])  # large scores overflow where no maximum is taken off
-def test_short_attention_is_softmax_attention(size):
+@pytest.mark.parametrize("sign", [1, -1])  # and very negative ones leave nothing to divide by
+def test_short_attention_is_softmax_attention(size, sign):
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 5, 4, 17, 8, generator=generator, dtype=torch.float64).unbind()
-    expected = F.scaled_dot_product_attention(size * q, k, v)
-    torch.testing.assert_close(towers._short_attention(size * q, k, v), expected)
+    q, k = (size * q, k) if sign > 0 else (size * q.abs(), -k.abs())
+    expected = F.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(blocks._short_attention(q, k, v), expected)
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_fused_layers_round_less_and_agree_with_float32(monkeypatch, quick_gelu):
+    architecture = SMALL | {"quick_gelu": quick_gelu}
+    weights = {k: v.float() for k, v in image_weights(reference(architecture)).items()}
+    float32 = load_weights(build_tower(architecture), weights)
+    half = {key: tensor.bfloat16() for key, tensor in weights.items()}
+    tower = load_weights(build_tower(architecture), half)
+    images = torch.randn(6, 3, *tower.image_size)
+
+    def error() -> float:
+        with torch.inference_mode():
+            expected = float32(images)
+            found = tower(images.bfloat16()).float()
+            return float((found - expected).norm() / expected.norm())
+
+    fused = error()
+    monkeypatch.setattr(blocks, "_onednn_linear", lambda: None)  # a torch without such layers
+    assert fused < 0.02
+    assert error() < 0.02
+    assert fused <= 1.1 * error()
 
 
 def test_a_bfloat16_tower_agrees_with_float32_however_it_attends(monkeypatch, tiny_model):
@@ -233,6 +257,6 @@ def test_a_bfloat16_tower_agrees_with_float32_however_it_attends(monkeypatch, ti
     float32 = tiny_model.engine()._tower(torch.float32)(images)
     tower = tiny_model.engine(precision="bfloat16")._tower(torch.bfloat16)
     for tokens in (0, 32):  # the fused kernel, then attention spelled out
-        monkeypatch.setattr(towers, "_SHORT", tokens)
+        monkeypatch.setattr(blocks, "_SHORT", tokens)
         features = tower(images.bfloat16()).float()
         assert (features - float32).norm() / float32.norm() < 0.02

@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
+STAGES = ["data", "pretrain", "finetune", "tangent", "evaluate", "pack"]
+STAGES += ["diffusion", "diffusion_pack"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument(
-        "stage", choices=["data", "pretrain", "finetune", "tangent", "evaluate", "pack"]
-    )
+    parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
     args, rest = parser.parse_known_args()
     args.work.mkdir(parents=True, exist_ok=True)

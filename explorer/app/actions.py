@@ -10,6 +10,9 @@ from explorer.app.listening import Listening, Message
 from explorer.errors import ExplorerError
 from explorer.recipe import Recipe
 
+LARGEST_FILE = 1_000_000
+"""Characters of a recipe file; the browser sends no larger ones."""
+
 
 class Actions(Listening):
     """Messages of sliders, presets and gallery, and recipes loaded from a file."""
@@ -86,7 +89,7 @@ class Actions(Listening):
 
 def _read_recipe(message: Message) -> Recipe:
     text, name = message.get("text"), str(message.get("name", "the file"))[:80]
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > LARGEST_FILE:
         raise ExplorerError(f"{name} is larger than 1 MB; a recipe file is a few lines of JSON.")
     try:
         return Recipe.from_json(text)

@@ -18,9 +18,9 @@ from explorer.app import links, presets, saving
 from explorer.app.drawing import Drawing
 from explorer.app.gallery import Page, page_of
 from explorer.app.layout import Display
-from explorer.app.lens import Lens
-from explorer.app.measuring import Measuring, Picture
 from explorer.app.picture import predictions
+from explorer.app.recipe_lens import RecipeLens
+from explorer.app.rules import Allowance
 from explorer.app.state import LensState, Prompts
 from explorer.errors import ExplorerError
 from explorer.recipe import Recipe
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from explorer.models.model import Model
 
 
-class ArithmeticLens(Lens):
+class ArithmeticLens(RecipeLens):
     """Sliders for the task vectors of a model, and live what they do to accuracies and labels.
 
     Displays itself as the last line of a notebook cell; `page()` is the same as a page of its own,
@@ -45,46 +45,19 @@ class ArithmeticLens(Lens):
         Raises RecipeError or UnknownNameError if recipe does not fit model; what does not fit in
         query becomes a sentence on screen.
         """
-        super().__init__()
-        self.model = model
-        self.titles = {task: model.task(task).title for task in model.all_tasks}
-        self.classes = {task: len(model.task(task).class_names) for task in model.all_tasks}
-        self.state = LensState(model.tasks, Recipe(base=model.name), model.control)
-        self.picture: Picture | None = None
+        super().__init__(model, LensState(model.tasks, Recipe(base=model.name), model.control))
         self.before: dict[str, np.ndarray] = {}
         self.images_shown: Page | None = None
-        self.busy = False
         self.best = model.best_shared_coefficient()
         self.searched: xr.Dataset | None = None
         self._search: Runner | None = None
         self._images: tuple[str, np.ndarray, np.ndarray] | None = None
-        self.geometry: xr.Dataset | None = None
+        self._allowance = Allowance()
         if recipe is not None:
             self.state.replace(recipe)
-        self.measuring = Measuring(model, self._measured, self._failed, self._is_busy)
         self.drawing = Drawing(self)
         self._restore(query)
         self._bind()
-
-    # What is on screen
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe on screen. Setting it is one undo step."""
-        return self.state.recipe
-
-    @recipe.setter
-    def recipe(self, recipe: Recipe) -> None:
-        self.state.replace(recipe)
-
-    @property
-    def result(self) -> xr.Dataset | None:
-        """What was measured for the recipe on screen, as by `ex.accuracy_run`; None if nothing."""
-        return None if self.picture is None or self.is_stale(self.picture) else self.picture.result
-
-    def is_stale(self, picture: Picture) -> bool:
-        """Whether picture belongs to another recipe or other prompts than those on screen."""
-        return picture.recipe != self.recipe or picture.prompts != self.state.prompts
 
     def words(self, task: str) -> Prompts:
         """Class names and templates of a task's head: edited, or the model's own."""
@@ -102,8 +75,9 @@ class ArithmeticLens(Lens):
         watch = functools.partial(self.state.param.watch, precedence=1)  # after the step
         outdated = self.drawing.outdated
         watch(self._measure, ["recipe", "prompts"])
-        watch(lambda *_: outdated("recipe", "notices"), ["recipe", "off", "solo", "focus", "chart"])
-        watch(lambda *_: outdated("link"), ["recipe", "off", "focus", "chart", "prompts"])
+        patient = functools.partial(outdated, patient=True)
+        watch(lambda *_: patient("recipe", "notices"), ["recipe", "off", "solo", "focus", "chart"])
+        watch(lambda *_: patient("link"), ["recipe", "off", "focus", "chart", "prompts"])
         watch(lambda *_: outdated("prompts"), ["focus", "prompts"])
         watch(lambda *_: outdated("picture"), ["chart", "changed_only"])
         watch(lambda *_: self._spawn(self._turn_page()), ["focus", "page"])
@@ -111,30 +85,14 @@ class ArithmeticLens(Lens):
 
     def start(self) -> None:
         """Begin to measure, as soon as there is an event loop. Every display calls this."""
-        if self.measuring.runner.generation == 0:
-            self._measure()
-        self.measuring.runner.resume()
+        super().start()
         if self.images_shown is None:
             self._spawn(self._turn_page())
-
-    def _measure(self, *_: Any) -> None:
-        self.measuring.measure(self.recipe, self.state.prompts)
-        self.drawing.outdated("notices")
 
     def _step_begins(self, *_: Any) -> None:
         """A gesture begins: labels that flip from now on are compared with the present picture."""
         if self.picture is not None:
             self.before = predictions(self.picture.result)
-
-    def _measured(self, picture: Picture) -> None:
-        if self.is_stale(picture) and self.result is not None:
-            return  # never replace the right picture by an older one
-        self.picture = picture
-        self.drawing.outdated("picture", "notices")
-
-    def _is_busy(self, busy: bool) -> None:
-        self.busy = busy
-        self.drawing.outdated("notices")
 
     async def _turn_page(self) -> None:
         """Fetch the pictures of the focused task's page, off the event loop."""
@@ -154,6 +112,7 @@ class ArithmeticLens(Lens):
     async def _check_prompts(self, task: str, prompts: Prompts | None) -> None:
         try:
             if prompts is not None:
+                self._allowance.take("prompts")
                 await self.measuring.check(task, prompts)
             self.state.set_prompts(task, prompts)
         except ExplorerError as error:
@@ -217,7 +176,7 @@ class ArithmeticLens(Lens):
         """What is on screen as a file: "png", "svg", "csv", "nc" (NetCDF), "json" (the recipe)."""
         if saving.kind(what) == "json":
             return self.recipe.to_json(indent=2).encode("utf-8")
-        picture, drawn = self.picture, self.drawing.rows()
+        picture, drawn = self.picture, self.rows()
         if picture is None or drawn is None:
             raise ExplorerError("Nothing is measured yet; save again in a moment.")
         if what == "csv":
@@ -244,6 +203,5 @@ class ArithmeticLens(Lens):
     def close(self) -> None:
         """Stop measuring and let go of threads. Called when a served session ends."""
         super().close()
-        self.measuring.close()
         if self._search is not None:
             self._search.close()

@@ -13,7 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 import param
+from bokeh.plotting import figure as Figure
 from panel.custom import JSComponent
+
+from explorer.app import rules
+from explorer.app.screen import in_one_message, served_document
 
 JAVASCRIPT = Path(__file__).parent / "js"
 
@@ -31,6 +35,11 @@ def style(name: str) -> list[str]:
     return [(JAVASCRIPT / "common.css").read_text("utf-8"), (JAVASCRIPT / name).read_text("utf-8")]
 
 
+def script(name: str) -> str:
+    """A component's module in `js/`, behind the functions that several share."""
+    return "\n".join((JAVASCRIPT / file).read_text("utf-8") for file in ("common.js", name))
+
+
 class Messenger(JSComponent):
     """A component whose browser half sends dictionaries with a "kind"."""
 
@@ -42,7 +51,8 @@ class Messenger(JSComponent):
 
     def _handle_msg(self, data: Any) -> None:
         if isinstance(data, Mapping) and isinstance(data.get("kind"), str):
-            self._listener(data)
+            with in_one_message(served_document()):
+                self._listener(data)
 
 
 class Confirmed(Messenger):
@@ -82,7 +92,7 @@ class Mixer(Confirmed):
     step = param.Number(0.01)
     plain = param.Boolean(False, doc="Sliders alone: no switches, no solo, no row for all tasks.")
 
-    _esm = JAVASCRIPT / "mixer.js"
+    _esm = script("mixer.js")
     _stylesheets = style("mixer.css")
 
 
@@ -111,6 +121,10 @@ class Toolbar(Messenger):
 
     _esm = JAVASCRIPT / "toolbar.js"
     _stylesheets = style("toolbar.css")
+
+    def __init__(self, listener: Callable[[Mapping[str, Any]], None], **params: Any):
+        super().__init__(listener, **params)
+        self.loads = self.loads and rules.current().uploads
 
     def say(self, text: str) -> None:
         """Show a short sentence beside the buttons for a moment."""
@@ -149,6 +163,25 @@ class Notices(Messenger):
     progress = param.Number(0.0)
     sentences = param.List()
     action = param.String("", doc='A button beside the line ("stop"), or nothing.')
+    queue = param.String("", doc='Who computes first ("3 people before you"), or nothing.')
 
-    _esm = JAVASCRIPT / "notices.js"
+    _esm = script("notices.js")
     _stylesheets = style("notices.css")
+
+
+class Arrived(Messenger):
+    """Nothing to see: says once that the browser has laid out the figure it was put beside."""
+
+    figure = param.String("", doc="The figure's id.")
+
+    _esm = JAVASCRIPT / "arrived.js"
+
+    def __init__(self, figure: Figure, listener: Callable[[], None]):
+        super().__init__(
+            lambda _message: listener(),
+            figure=figure.id,
+            sizing_mode="fixed",
+            width=0,
+            height=0,
+            margin=0,
+        )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
+from panel.util import edit_readonly
 
+from explorer.app.state import LensState
 from explorer.app.theme import MATERIAL, SLIM_BAR
 
 SIDEBAR_WIDTH = 352
@@ -41,26 +44,49 @@ class LensDisplay:
     def page(self) -> pmui.Page:
         """A page of its own."""
         self.lens.drawing.toolbar.served = True
-        return pmui.Page(
-            title=self.title,
-            sidebar=self.sidebar(),
-            main=[self.main(on_page=True)],
-            sidebar_width=SIDEBAR_WIDTH,
-            busy_indicator=None,
-            theme_config=MATERIAL,
-            sx=SLIM_BAR,
-        )
+        return page_of(self.title, self.sidebar(), self.main(on_page=True))
+
+
+def page_of(
+    title: str, sidebar: list[Any], main: pn.viewable.Viewable, header: Sequence[Any] = ()
+) -> pmui.Page:
+    """A page with a low title bar, which header stands in beside the title, and a sidebar."""
+    page = pmui.Page(
+        title=title,
+        header=[*header],
+        sidebar=sidebar,
+        main=[main],
+        sidebar_width=SIDEBAR_WIDTH,
+        busy_indicator=None,
+        theme_config=MATERIAL,
+        sx=SLIM_BAR,
+    )
+    _ignore_busy(page)
+    return page
+
+
+def _ignore_busy(page: pmui.Page) -> None:
+    """Undo that a page follows `pn.state.busy`, which is of all sessions (pmui 0.16.6).
+
+    Each change of it searched all the page's models, 20 ms before and after every message, for no
+    indicator; and the watcher keeps the page for good, so that a message cost the more the more
+    pages had ever been opened: two thirds of a server's time with six people on it.
+    """
+    with edit_readonly(page):
+        page.busy = False
+    for watcher in [*pn.state.param.watchers.get("busy", {}).get("value", ())]:
+        if getattr(getattr(watcher.fn, "__self__", None), "self", None) is page:
+            pn.state.param.unwatch(watcher)
 
 
 def empty(page: pmui.Page) -> None:
-    """Let a page's contents go, when its session is over.
+    """Let a page's contents go, when its session is over: whatever still holds the page would hold
+    the session's whole document.
 
-    `pn.state.busy` remembers every pmui.Page for good (panel-material-ui 0.16.6), and through its
-    contents the session's whole document. In place: the page's models are gone by then and could
-    not be updated.
+    In place: the page's models are gone by then and could not be updated.
     """
-    page.main.clear()
-    page.sidebar.clear()
+    for part in (page.header, page.main, page.sidebar):
+        part.clear()
 
 
 def beside(sidebar: list[Any], main: pn.viewable.Viewable) -> pn.FlexBox:
@@ -76,3 +102,17 @@ def beside(sidebar: list[Any], main: pn.viewable.Viewable) -> pn.FlexBox:
     )
     rest = pn.Column(main, styles={"flex": "4 1 480px", "min-width": "0"}, css_classes=[MARK])
     return pn.FlexBox(side, rest, flex_wrap="wrap", sizing_mode="stretch_width", css_classes=[MARK])
+
+
+def accuracy_or_normalized(state: LensState) -> pmui.RadioButtonGroup:
+    """What the chart of accuracies shows: accuracy, or its share of the fine-tuned model's."""
+    toggle = pmui.RadioButtonGroup(
+        options={"accuracy": "absolute", "normalized": "normalized"},
+        value=state.chart,
+        size="small",
+        label="",
+        margin=(2, 10),
+        theme_config=MATERIAL,
+    )
+    toggle.param.watch(lambda event: state.set_chart(event.new), "value")
+    return toggle

@@ -8,7 +8,7 @@ from explorer.app import links
 from explorer.app.actions import Actions
 from explorer.app.components import Gallery, Mixer, Notices, Presets, Toolbar
 from explorer.app.gallery import COLUMNS
-from explorer.app.picture import Rows, count_sentences, resolution, rows, tiles
+from explorer.app.picture import count_sentences, tiles
 from explorer.app.prompts import PromptEditor
 from explorer.app.screen import Screen
 
@@ -43,10 +43,10 @@ class Drawing:
         self.prompts = PromptEditor(lens)
         self.screen = Screen(
             {
-                "recipe": self._recipe,
-                "link": self._link,
                 "page": self._page,
                 "picture": self._picture,
+                "recipe": self._recipe,
+                "link": self._link,
                 "prompts": self.prompts.follow,
                 "search": self._search,
                 "geometry": self._geometry,
@@ -54,19 +54,6 @@ class Drawing:
             }
         )
         self.outdated = self.screen.outdated
-
-    def rows(self) -> Rows | None:
-        """The chart's numbers, from the newest picture."""
-        lens = self.lens
-        if lens.picture is None:
-            return None
-        return rows(
-            lens.picture.result,
-            lens.classes,
-            lens.state.chart,
-            lens.model.control,
-            lens.picture.recipe.coefficients,
-        )
 
     def _recipe(self) -> None:
         state = self.lens.state
@@ -102,7 +89,7 @@ class Drawing:
             )
 
     def _picture(self) -> None:
-        drawn, picture = self.rows(), self.lens.picture
+        drawn, picture = self.lens.rows(), self.lens.picture
         if drawn is None or picture is None:
             return
         for display in self.displays:
@@ -130,23 +117,4 @@ class Drawing:
             display.show_geometry(self.lens.geometry)
 
     def _notices(self) -> None:
-        lens = self.lens
-        progress = lens.picture.progress if lens.picture else 0.0
-        self.notices.param.update(
-            text=self._status(), busy=lens.busy, progress=progress, sentences=[*lens.sentences]
-        )
-
-    def _status(self) -> str:
-        """Which images stand behind the figures, and whether the picture is catching up."""
-        lens = self.lens
-        if lens.picture is None:
-            return "measuring the first images…" if lens.busy else "nothing measured yet"
-        if lens.is_stale(lens.picture):
-            return (
-                "catching up with the sliders…"
-                if lens.busy
-                else "stopped before the picture caught up"
-            )
-        n = lens.picture.result["n"].values.tolist()
-        total = [lens.model.n_images(task, "test") for task in lens.titles]
-        return resolution(n, total, lens.picture.complete)
+        self.notices.param.update(**self.lens.notice())

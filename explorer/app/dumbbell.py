@@ -9,7 +9,6 @@ import numpy as np
 from bokeh.models import (
     BoxAnnotation,
     ColumnDataSource,
-    CustomJS,
     FactorRange,
     GlyphRenderer,
     HoverTool,
@@ -22,6 +21,7 @@ from bokeh.plotting import figure
 
 from explorer.app import theme
 from explorer.app.picture import MEAN, Rows, row_labels, row_names
+from explorer.app.text import axis_sizes, scale_text
 
 SERIES = ("zero_shot", "fine_tuned", "edited")
 TITLES = {
@@ -32,7 +32,7 @@ AXES = {
     "absolute": "accuracy on test images (%)",
     "normalized": "normalized accuracy (% of fine-tuned)",
 }
-RIGHT_MARGIN = 0.115
+RIGHT_MARGIN = 0.17
 """Room right of the axis for the edited accuracy in digits, as a share of the axis."""
 
 
@@ -163,27 +163,13 @@ class Dumbbell:
     def _scale_text(self) -> None:
         """Larger text on a larger chart, so that the back of the room can read it."""
         chart = self.figure
-        resize = CustomJS(
-            args={
-                "chart": chart,
-                "axes": [*chart.xaxis, *chart.yaxis],
-                "digits": self._digits.glyph,
-                "legend": self._legend,
-            },
-            code="""
-                const px = Math.round(Math.max(13, Math.min(20, chart.inner_width / 36)))
-                const size = `${px}px`, large = `${px + 1}px`
-                if (chart.title.text_font_size === large) return
-                for (const axis of axes) {
-                    axis.major_label_text_font_size = size
-                    axis.axis_label_text_font_size = size
-                }
-                legend.label_text_font_size = size
-                chart.title.text_font_size = large
-                digits.text_font_size = large
-            """,
-        )
-        chart.js_on_change("inner_width", resize)
+        sizes = [
+            *axis_sizes(chart),
+            (self._legend, "label_text_font_size", 0),
+            (chart.title, "text_font_size", 1),
+            (self._digits.glyph, "text_font_size", 1),
+        ]
+        scale_text(chart, sizes, per=45, low=13, high=20)
 
     def _mark_mean(self) -> None:
         """A band behind the mean."""

@@ -44,6 +44,11 @@ class History(Generic[Setting]):
     def can_redo(self) -> bool:
         return self._at < len(self._recipes) - 1
 
+    @property
+    def held(self) -> bool:
+        """Whether a gesture is going on: a slider is held, or plays."""
+        return self._held
+
     def record(self, recipe: Setting, gesture: str | None = None, done: bool = True) -> bool:
         """Remember recipe; `done` False says that the gesture (a drag) is still going on.
 

@@ -8,6 +8,7 @@ from typing import Any
 import panel as pn
 from bokeh.plotting import figure
 
+from explorer.app.components import Arrived
 from explorer.app.screen import push
 
 
@@ -16,19 +17,32 @@ class LateChart:
 
     A figure that a page holds from the start in a closed tab is never laid out, and one that was
     just put there must not be changed before the browser has it: what it is sent of models it does
-    not know it drops. The browser says that it has a figure by giving it a size.
+    not know it drops. A component beside the figure says that it has it. (The figure's own size
+    would say so too, but a notebook loses what comes with it in one message, such as that another
+    tab was opened: Panel 1.9.4 holds a document back again while it listens to a figure.)
     """
 
-    def __init__(self, chart: figure, redraw: Callable[[], None], before: Any, widest: str):
-        """redraw is called when the browser has the figure; before is what stands above it."""
+    def __init__(
+        self,
+        chart: figure,
+        redraw: Callable[[], None],
+        before: Any,
+        widest: str,
+        height: str = "",
+    ):
+        """redraw is called when the browser has the figure; before is what stands above it.
+
+        height: of it all, in the words of a style sheet, for a figure as large as its place.
+        """
         self.figure = chart
         self._known = False
         self._redraw = redraw
+        self._sizing = None if height else "stretch_width"
         self._pane: pn.pane.Bokeh | None = None
-        self.view = pn.Column(*before, sizing_mode="stretch_width", styles={"max-width": widest})
-        chart.on_change("inner_width", lambda _name, _old, _new: self.sized())
+        styles = {"max-width": widest, **({"height": height} if height else {})}
+        self.view = pn.Column(*before, sizing_mode="stretch_width", styles=styles)
 
-    def sized(self) -> None:
+    def arrived(self) -> None:
         """The browser has the figure."""
         self._known = True
         self._redraw()
@@ -37,7 +51,7 @@ class LateChart:
         """Change the figure's models, and put it on screen if it is not there yet."""
         if self._pane is None:
             change()
-            self._pane = pn.pane.Bokeh(self.figure, sizing_mode="stretch_width")
-            self.view.append(self._pane)
+            self._pane = pn.pane.Bokeh(self.figure, sizing_mode=self._sizing)
+            self.view.extend([self._pane, Arrived(self.figure, self.arrived)])
         elif self._known:
             push(self._pane, change)

@@ -13,7 +13,7 @@ import panel_material_ui as pmui
 import xarray as xr
 
 from explorer.app.charts import coefficient_curve, cosine_matrix, norms_by_layer
-from explorer.app.display import MARK, LensDisplay
+from explorer.app.display import MARK, LensDisplay, accuracy_or_normalized
 from explorer.app.dumbbell import Dumbbell
 from explorer.app.late import LateChart
 from explorer.app.picture import Rows
@@ -41,7 +41,7 @@ class Display(LensDisplay):
             self.chart.figure, styles={"flex": "1 1 auto", "min-height": "0", "width": "100%"}
         )
         self.chart.figure.on_event("tap", self._tapped)
-        self.toggle = self._make_toggle()
+        self.toggle = accuracy_or_normalized(lens.state)
         self.tabs = self._make_tabs()
         self.chart.focus(lens.state.focus)
 
@@ -49,7 +49,7 @@ class Display(LensDisplay):
 
     def draw(self) -> None:
         """Draw what is measured already."""
-        if (drawn := self.lens.drawing.rows()) is not None:
+        if (drawn := self.lens.rows()) is not None:
             self.show(drawn)
 
     def show(self, rows: Rows) -> None:
@@ -104,20 +104,6 @@ class Display(LensDisplay):
         )
         tabs.param.watch(self._turned, "active")
         return tabs
-
-    def _make_toggle(self) -> pmui.RadioButtonGroup:
-        state = self.lens.state
-        kinds = {"accuracy": "absolute", "normalized": "normalized"}
-        toggle = pmui.RadioButtonGroup(
-            options=kinds,
-            value=state.chart,
-            size="small",
-            label="",
-            margin=(2, 10),
-            theme_config=MATERIAL,
-        )
-        toggle.param.watch(lambda event: state.set_chart(event.new), "value")
-        return toggle
 
     def _turned(self, event: Any) -> None:
         if event.new == TABS.index("Vectors") and not self._geometry.objects:

@@ -6,13 +6,17 @@ import asyncio
 import base64
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import panel as pn
 
 from explorer.app import notebook
 from explorer.app.display import empty
 from explorer.errors import ExplorerError
+
+if TYPE_CHECKING:
+    from explorer.models.model import Model
+    from explorer.recipe import Recipe
 
 SENTENCES_KEPT = 3
 
@@ -23,10 +27,13 @@ class Lens(pn.viewable.Viewer):
     """Base of the lenses: sentences on screen, background work, files, displays and their end.
 
     A lens sets `drawing` (its components, with `outdated`, `displays`, `screen`, `toolbar`) and
-    says how to `start`, how to make a display and a file, and what to let go of in `close`.
+    says how to `start`, how to make a display and a file, and what to let go of in `close`. One
+    that looks at a network has its `model` and the `recipe` on screen.
     """
 
     __abstract = True
+
+    model: Model | None = None
 
     def __init__(self) -> None:
         notebook.prepare()
@@ -34,6 +41,11 @@ class Lens(pn.viewable.Viewer):
         self.drawing: Any = None
         self.sentences: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe on screen, of a lens that looks at a network."""
+        return None
 
     # Sentences
 

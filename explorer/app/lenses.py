@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from explorer.app import links
 from explorer.app.arithmetic import ArithmeticLens
+from explorer.app.diffusion.lens import DiffusionLens
+from explorer.app.diffusion.links import LENS as DIFFUSION
 from explorer.app.disentanglement.lens import DisentanglementLens
 from explorer.app.disentanglement.links import LENS as DISENTANGLEMENT
+from explorer.app.lens import Lens
+from explorer.app.recipe_lens import RecipeLens
+from explorer.app.schedule.lens import ScheduleLens
+from explorer.app.schedule.links import LENS as SCHEDULE
 from explorer.app.tree.lens import HierarchyLens
 from explorer.app.tree.links import LENS as HIERARCHY
+from explorer.errors import ExplorerError
 from explorer.recipe import COEFFICIENT_RANGE, Recipe
 
 if TYPE_CHECKING:
@@ -19,42 +26,29 @@ ARITHMETIC = "arithmetic"
 TITLES = {
     ARITHMETIC: "Task arithmetic",
     DISENTANGLEMENT: "Weight disentanglement",
+    SCHEDULE: "Schedules and merging",
     HIERARCHY: "Random hierarchy model",
+    DIFFUSION: "Noise and denoise",
 }
-WITHOUT_MODEL = {HIERARCHY}
-"""Lenses that look at no network: they need no model to be open, and have no recipe."""
-
-
-class Lens(Protocol):
-    """What the app needs of a lens."""
-
-    drawing: Any
-
-    @property
-    def model(self) -> Model | None:
-        """The model looked at; None of a lens that needs none."""
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """The recipe on screen; None of a lens that needs no model."""
-
-    def display(self) -> Any:
-        """A new display, with `sidebar()` and `main(on_page)`."""
-
-    def complain(self, sentence: str) -> None:
-        """Put a sentence on screen."""
-
-    def close(self) -> None:
-        """Stop computing and let go of threads."""
+WITHOUT_MODEL = {HIERARCHY, DIFFUSION}
+"""Lenses that look at no edited network: they need no model to be open, and have no recipe."""
+KEPT = (
+    "The recipe has a schedule or a merging method from “Schedules and merging”. It stays as it is "
+    "while you move the coefficients here."
+)
 
 
 def make(name: str, model: Model | None, query: str = "") -> Lens:
     """A lens by name. query: a link's query part, for the lens that the link is of."""
     if name == HIERARCHY:
         return HierarchyLens(query=query)
+    if name == DIFFUSION:
+        return DiffusionLens(query=query)
     assert model is not None  # only a lens `WITHOUT_MODEL` is made without one
     if name == DISENTANGLEMENT:
         return DisentanglementLens(model, query=query)
+    if name == SCHEDULE:
+        return ScheduleLens(model, query=query)
     return ArithmeticLens(model, query=query)
 
 
@@ -76,9 +70,24 @@ def hand_over(before: Lens, after: Lens, handed: Recipe | None) -> None:
     if isinstance(after, DisentanglementLens):
         low, high = after.state.extent
         after.state.move([_inside(recipe.coefficient(t), low, high) for t in after.state.pair])
+        return
+    moved = {t: _inside(x, *COEFFICIENT_RANGE) for t, x in recipe.coefficients.items()}
+    if isinstance(after, ScheduleLens):
+        _put(after, recipe.replace(coefficients=moved))
+    elif isinstance(after, ArithmeticLens) and isinstance(before, ScheduleLens):
+        _put(after, recipe.replace(coefficients=moved))
+        if recipe != Recipe(recipe.base, recipe.coefficients):
+            after.complain(KEPT)
     elif isinstance(after, ArithmeticLens):
-        moved = {t: _inside(x, *COEFFICIENT_RANGE) for t, x in recipe.coefficients.items()}
         after.recipe = after.recipe.replace(coefficients={**after.recipe.coefficients, **moved})
+
+
+def _put(lens: RecipeLens, recipe: Recipe) -> None:
+    """Put a recipe on screen, or a sentence about why it does not belong there."""
+    try:
+        lens.recipe = recipe
+    except ExplorerError as error:
+        lens.complain(str(error))
 
 
 def _inside(value: float, low: float, high: float) -> float:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from explorer.app.rules import Allowance
 from explorer.errors import ExplorerError
 
 Message = Mapping[str, Any]
@@ -26,6 +27,7 @@ class Listening:
 
     def __init__(self, lens: Any):
         self._lens = lens
+        self._allowance = Allowance()
 
     def toolbar(self, message: Message) -> None:
         """Undo, redo, save a file."""
@@ -57,9 +59,10 @@ class Listening:
         if action is None:
             return
         try:
+            self._allowance.take(message["kind"])
             action()
         except ExplorerError as error:
             self._lens.complain(str(error))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             _log.warning("a message from the browser made no sense (%r)", error)
-        self._lens.drawing.outdated(*self.truth)
+        self._lens.drawing.outdated(*self.truth, patient=True)

@@ -15,11 +15,13 @@ import numpy as np
 import xarray as xr
 
 from explorer.app.runner import Job, Runner
+from explorer.app.shared_models import SHELF, engine_for
 from explorer.app.state import Prompts
 from explorer.errors import VocabularyError
 from explorer.recipe import Recipe
 
 if TYPE_CHECKING:
+    from explorer.compute.engine import Engine
     from explorer.models.model import Model
 
 
@@ -50,7 +52,8 @@ class Measuring:
         self.model = model
         self.runner = Runner(on_busy)
         self._show, self._failed = show, failed
-        self._engine: Any = None
+        self._engine: Engine | None = None
+        self._own: Engine | None = None
 
     def measure(self, recipe: Recipe, prompts: Mapping[str, Prompts]) -> None:
         """Measure recipe on all tasks, coarse to fine; stale measurements are cancelled."""
@@ -58,17 +61,28 @@ class Measuring:
         def make() -> Iterable[xr.Dataset]:
             from explorer.measures.accuracy import accuracy_run
 
-            if self._engine is None:
-                self._engine = self.model.engine()
+            engine = self._engine_for(recipe)
             heads = {task: _head(self.model, task, words) for task, words in prompts.items()}
             return accuracy_run(
-                self.model, recipe, self.model.all_tasks, engine=self._engine, heads=heads or None
+                self.model, recipe, self.model.all_tasks, engine=engine, heads=heads or None
             )
 
         def show(result: xr.Dataset, progress: float) -> None:
             self._show(Picture(recipe, prompts, result, progress))
 
         self.runner.submit(Job(make, show, self._failed))
+
+    def _engine_for(self, recipe: Recipe) -> Engine:
+        """The engine for a recipe: where several sessions share one, only for what merges at once,
+        since each takes the merged weights of whoever came before away."""
+        from explorer.editing.methods import find_method
+
+        if SHELF.engines is None or find_method(recipe.method).one_pass:
+            self._engine = self._engine or engine_for(self.model)
+            return self._engine
+        if self._own is None:
+            self._own = self.model.engine()
+        return self._own
 
     def search(
         self,
@@ -108,7 +122,7 @@ class Measuring:
     def close(self) -> None:
         """Stop what is under way, within one batch."""
         self.runner.close()
-        self._engine = None
+        self._engine = self._own = None
 
 
 def _head(model: Model, task: str, prompts: Prompts) -> Any:

@@ -36,11 +36,18 @@ def in_kernel() -> bool:
     return hasattr(get_ipython(), "kernel")
 
 
-def call_soon(function: Callable[..., None], *args: Any) -> None:
-    """Call function on the kernel's main event loop, after what it is at. From any thread."""
+def call_soon(function: Callable[..., None], *args: Any, wait: float = 0.0) -> None:
+    """Call function on the kernel's main event loop, after what it is at. From any thread.
+
+    wait: seconds before that.
+    """
     from IPython import get_ipython
 
-    get_ipython().kernel.io_loop.add_callback(function, *args)
+    loop = get_ipython().kernel.io_loop
+    if wait:
+        loop.add_callback(loop.call_later, wait, function, *args)
+    else:
+        loop.add_callback(function, *args)
 
 
 def _listen_in_the_main_thread() -> None:

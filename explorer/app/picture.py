@@ -171,12 +171,12 @@ def count_sentences(
 
 
 def resolution(n: Sequence[int], total: Sequence[int], complete: bool) -> str:
-    """ "16 of 1,000 images a task, refining…": what stands behind the figures."""
+    """ "16 of 1,000 images a task…": what stands behind the figures."""
     if not n:
         return "no image measured yet"
     seen, available = _extent(n), _extent(total)
     text = f"{seen} of {available} test images a task"
-    return f"all {available} test images a task" if complete else f"{text}, refining…"
+    return f"all {available} test images a task" if complete else f"{text}…"
 
 
 def _extent(numbers: Sequence[int]) -> str:

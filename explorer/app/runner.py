@@ -4,21 +4,39 @@
 own rule. A job is a function that makes a `Run`. The run is stepped in this runner's only worker
 thread, never on the event loop. A newer job cancels the older one, but not before the older one has
 shown its first, coarse picture: otherwise a long drag would cancel every preview and show nothing.
+
+On a server for many people each step waits for the session's turn (`explorer.compute.turns`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import panel as pn
+
+from explorer.compute import turns
+from explorer.errors import ExplorerError
+
 SHORTEST_INTERVAL = 0.05
 """Seconds between two pictures of one job: at most 20 a second reach the browser."""
 
+BREATH = 0.1
+"""Seconds after a job's first picture in which the worker rests: on a laptop the browser that has
+to paint it has the same cores, and painted some 40 ms later when refining began at once."""
+
+STOPPED_FROM_OUTSIDE = (
+    "The computation was ended from outside this page; what you set is kept. "
+    "Move a slider to compute again."
+)
 _END = object()
 _log = logging.getLogger(__name__)
 
@@ -38,26 +56,31 @@ class Runner:
 
     def __init__(self, on_busy: Callable[[bool], None] = lambda busy: None):
         self._on_busy = on_busy
-        self._waiting: Job | None = None
+        self._waiting: deque[Job] = deque(maxlen=1)  # the newest job takes the place of another
         self._task: asyncio.Task[None] | None = None
         self._run: Any = None
+        self._job: Job
         self._shown = False
+        self._newer = asyncio.Event()
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer-lens")
+        self._worker: threading.Thread | None = None
+        self._session = _session()
         self.generation = 0
         """Number of the latest job; a picture of an older generation is stale."""
 
     @property
     def busy(self) -> bool:
         """Whether a job is being computed or is waiting for its turn."""
-        return self._waiting is not None or (self._task is not None and not self._task.done())
+        return bool(self._waiting) or (self._task is not None and not self._task.done())
 
     def submit(self, job: Job) -> int:
         """Make job the latest. Without a running event loop it waits for `resume`."""
         if self._closed:
             return self.generation
         self.generation += 1
-        self._waiting = job
+        self._waiting.append(job)
+        self._newer.set()
         if self._shown:
             self._cancel_run()
         self.resume()
@@ -65,7 +88,7 @@ class Runner:
 
     def resume(self) -> None:
         """Start what waits, if this is called on an event loop and nothing else is under way."""
-        if self._waiting is None or (self._task is not None and not self._task.done()):
+        if not self._waiting or (self._task is not None and not self._task.done()):
             return
         try:
             loop = asyncio.get_running_loop()
@@ -75,7 +98,8 @@ class Runner:
 
     def cancel(self) -> None:
         """Stop the current run within one batch and forget the waiting job."""
-        self._waiting = None
+        self._waiting.clear()
+        self._newer.set()
         self._cancel_run()
 
     def close(self) -> None:
@@ -93,33 +117,65 @@ class Runner:
     async def _work(self) -> None:
         self._on_busy(True)
         try:
-            while self._waiting is not None:
-                job, self._waiting = self._waiting, None
-                await self._carry_out(job)
+            while self._waiting:
+                await self._carry_out(self._waiting.pop())
         finally:
             self._run = None
             self._on_busy(False)
 
     async def _carry_out(self, job: Job) -> None:
         """Step one run to its end, or until a newer job waits and a first picture is out."""
-        self._shown, shown_at = False, -SHORTEST_INTERVAL
+        self._job, self._shown, shown_at = job, False, -SHORTEST_INTERVAL
         try:
-            self._run = run = await self._in_thread(job.make)
-            steps = iter(run)
-            while (partial := await self._in_thread(_next, steps)) is not _END:
+            partials = self._partials()
+            while (partial := await self._in_thread(self._step, partials)) is not _END:
                 # Before a picture that came soon, not after each: the worker would only wait.
                 await asyncio.sleep(max(0.0, shown_at + SHORTEST_INTERVAL - time.monotonic()))
-                job.show(partial, float(getattr(run, "progress", 0.0)))
-                shown_at, self._shown = time.monotonic(), True
-                if self._waiting is not None or self._closed:
+                self._job.show(partial, float(getattr(self._run, "progress", 0.0)))
+                first, shown_at, self._shown = not self._shown, time.monotonic(), True
+                if first:
+                    await self._breath()
+                if self._waiting or self._closed:
                     self._cancel_run()
                     break
         except Exception as error:  # shown to the person: a failed job must not end the session
             if not self._closed:
                 _log.debug("job failed", exc_info=True)
-                job.failed(error)
+                self._job.failed(_in_words(error))
+
+    async def _breath(self) -> None:
+        """Let the browser paint, unless a newer job is there or comes."""
+        self._newer = asyncio.Event()  # belongs to the loop that waits: a script may use several
+        if not self._waiting:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._newer.wait(), BREATH)
+
+    # In the worker
+
+    def _step(self, partials: Iterator[Any]) -> Any:
+        """The next partial result, when it is this session's turn; `_END` when there is none."""
+        self._worker = threading.current_thread()
+        try:
+            with turns.turn(self._session, preview=not self._shown) as waited:
+                if self._closed:
+                    return _END
+                if waited and not self._shown:  # what a person wants by now, not what was queued
+                    with contextlib.suppress(IndexError):
+                        self._job = self._waiting.pop()
+                return next(partials, _END)
+        except Exception:
+            raise
+        except BaseException as error:  # a thread that is told to exit; the server must not follow
+            raise ExplorerError(STOPPED_FROM_OUTSIDE) from error
+
+    def _partials(self) -> Iterator[Any]:
+        """Make the run together with its first step, one way there and back."""
+        self._run = run = self._job.make()
+        yield from run
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        if self._worker is not None and not self._worker.is_alive():
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer-lens")
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     def _cancel_run(self) -> None:
@@ -128,5 +184,17 @@ class Runner:
             cancel()
 
 
-def _next(steps: Iterator[Any]) -> Any:
-    return next(steps, _END)
+def _session() -> Hashable:
+    """Whose work this is: the served session's id; a notebook or a script is one session."""
+    document = pn.state.curdoc
+    context = None if document is None else document.session_context
+    return None if context is None else context.id
+
+
+def _in_words(error: Exception) -> Exception:
+    """An error of memory as one with a sentence; others as they are."""
+    if isinstance(error, ExplorerError):
+        return error
+    from explorer.compute.device import memory_in_words  # torch is there by now, if it is needed
+
+    return memory_in_words(error)

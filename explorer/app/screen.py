@@ -9,11 +9,17 @@ there is then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 
 import panel as pn
+from bokeh.document import Document
 
 from explorer.app import notebook
+
+PATIENCE = 0.1
+"""Seconds that what a person set may wait to be confirmed by Python. The browser shows it already;
+the first picture of it, which comes in about this time, is what the two cores are needed for."""
 
 
 class Screen:
@@ -25,11 +31,10 @@ class Screen:
     """
 
     def __init__(self, parts: Mapping[str, Callable[[], None]]):
-        document = pn.state.curdoc
-        served = document is not None and document.session_context is not None
-        self.document = document if served else None
+        self.document = served_document()
         self._parts = parts
         self._outdated: dict[str, None] = {}
+        self._scheduled = False
         self._closed = False
         self._in_kernel = notebook.in_kernel()
         if self.document is None:
@@ -44,18 +49,25 @@ class Screen:
         for draw in self._parts.values():
             draw()
 
-    def outdated(self, *parts: str) -> None:
-        """These parts no longer show the state. The order of the parts' definition is kept."""
-        waiting = bool(self._outdated)
+    def outdated(self, *parts: str, patient: bool = False) -> None:
+        """These parts no longer show the state. The order of the parts' definition is kept.
+
+        patient: they may wait PATIENCE for a part that cannot, and go to the browser with it.
+        """
+        if not parts:
+            return
+        asked = bool(self._outdated)
         self._outdated |= dict.fromkeys(parts)
-        if self._connected and not waiting:
-            self._draw_soon()
+        if self._connected and not self._scheduled and not (patient and asked):
+            self._scheduled = not patient
+            self._draw_soon(PATIENCE if patient else 0.0)
 
     def connected(self) -> None:
         """The browser listens: what it is sent from now on arrives."""
         if not self._connected:
             self._connected = True
             if self._outdated:
+                self._scheduled = True
                 self._draw_soon()
 
     def ready(self) -> None:
@@ -63,13 +75,15 @@ class Screen:
         if self.document is None:
             self.connected()
 
-    def _draw_soon(self) -> None:
+    def _draw_soon(self, wait: float = 0.0) -> None:
         if self._closed:
             return
-        if self.document is not None:
+        if self.document is not None and wait:
+            self.document.add_timeout_callback(self._draw, round(1000 * wait))
+        elif self.document is not None:
             self.document.add_next_tick_callback(self._draw)
         elif self._in_kernel:
-            notebook.call_soon(self._draw)
+            notebook.call_soon(self._draw, wait=wait)
         else:
             self._draw()
 
@@ -79,11 +93,38 @@ class Screen:
 
     def _draw(self) -> None:
         outdated, self._outdated = self._outdated, {}
-        if self._closed:
+        self._scheduled = False
+        if self._closed or not outdated:
             return
-        for name, draw in self._parts.items():
-            if name in outdated:
-                draw()
+        with in_one_message(self.document):
+            for name, draw in self._parts.items():
+                if name in outdated:
+                    draw()
+
+
+@contextlib.contextmanager
+def in_one_message(document: Document | None) -> Iterator[None]:
+    """What changes in here reaches the browser at once; it then lays out and paints once.
+
+    Bokeh's own hold, under the document's lock, and not panel's: that (1.9.4) keeps a message back
+    while an earlier one is being written, and forgets it until the next one if the writing ends
+    just then. A stopped computation has no next one, and stayed "filling in" on screen; a file that
+    was to be saved did not come. Nothing to do in a notebook, which has no document of its own.
+    """
+    if document is None or document.callbacks.hold_value:
+        yield
+        return
+    document.hold("combine")
+    try:
+        yield
+    finally:
+        document.unhold()
+
+
+def served_document() -> Document | None:
+    """The document of the session that is served now; None in a notebook or a script."""
+    document = pn.state.curdoc
+    return document if document is not None and document.session_context is not None else None
 
 
 def push(pane: pn.pane.Bokeh, change: Callable[[], None]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import panel as pn
 
-from explorer.app.shell import DEFAULT_MODEL, TITLE, open_shared, session
+from explorer.app.shared_models import open_shared
+from explorer.app.shell import DEFAULT_MODEL, TITLE, session
+from explorer.compute.turns import Turns
 from explorer.errors import ExplorerError
 
 SESSION_SETTINGS = {
@@ -15,6 +17,8 @@ SESSION_SETTINGS = {
     "unused_session_lifetime_milliseconds": 15_000,
 }
 """Sessions of closed pages are let go within 20 s."""
+PLACES_ON_A_GPU = 2
+"""Sessions that compute at a time: one prepares its batch while the other's is computed."""
 
 
 def serve(
@@ -23,14 +27,23 @@ def serve(
     show: bool = True,
     origins: Sequence[str] = (),
     model: str = "",
+    workshop: bool = False,
 ) -> None:
     """Serve the app until interrupted.
 
     address, port: where to listen. show: open a browser. origins: further host[:port] that pages
-    may come from, for servers behind a proxy. model: name or path to open first.
+    may come from, for servers behind a proxy. model: name or path to open first. workshop: for many
+    people at once, see `explorer.app.workshop`.
     """
-    threading.Thread(target=_warm, args=(model or DEFAULT_MODEL,), daemon=True).start()
     local = [f"{address}:{port}", f"localhost:{port}", f"127.0.0.1:{port}"]
+    if workshop:
+        from explorer.app.workshop import room_for, serve_room
+
+        with room_for(model) as room:
+            _warm_soon(model or DEFAULT_MODEL, room.queue)
+            serve_room(room, address, port, [*dict.fromkeys([*local, *origins])], show)
+        return
+    _warm_soon(model or DEFAULT_MODEL)
     pn.serve(
         {"/": lambda: session(model)},
         title=TITLE,
@@ -43,9 +56,15 @@ def serve(
     )
 
 
-def _warm(model: str) -> None:
+def _warm_soon(model: str, queue: Turns | None = None) -> None:
+    threading.Thread(target=_warm, args=(model, queue), daemon=True).start()
+
+
+def _warm(model: str, queue: Turns | None) -> None:
     """Open the model while the browser starts; what goes wrong is said on the page."""
     try:
-        open_shared(model)
+        opened = open_shared(model)
     except ExplorerError:
         return
+    if queue is not None and opened.device.type == "cuda":
+        queue.places = PLACES_ON_A_GPU

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import panel_material_ui as pmui
 
 from explorer.app import links, notebook
 from explorer.app.components import Notices
-from explorer.app.display import MARK, SIDEBAR_WIDTH, beside, empty
+from explorer.app.display import MARK, beside, empty, page_of
 from explorer.app.lenses import (
     ARITHMETIC,
     TITLES,
@@ -23,8 +22,10 @@ from explorer.app.lenses import (
     hand_over,
     make,
 )
+from explorer.app.picker.picker import Picker
 from explorer.app.screen import Screen
-from explorer.app.theme import MATERIAL, SLIM_BAR
+from explorer.app.shared_models import already_open, open_shared
+from explorer.app.theme import MATERIAL
 from explorer.errors import ExplorerError
 
 if TYPE_CHECKING:
@@ -33,38 +34,31 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "glyphs"
 TITLE = "Weight explorer"
-ONE_LINE = {
-    "flexWrap": "wrap",
+_TITLES_ON_ONE_LINE = {
+    "textTransform": "none",
+    "whiteSpace": "nowrap",
+    "fontSize": "14px",
+    "padding": "3px 12px",
+}
+IN_A_CELL = {"flexWrap": "wrap", "& .MuiToggleButton-root": _TITLES_ON_ONE_LINE}
+"""The lens chooser above a lens."""
+ON_TITLE_BAR = {
+    "flexWrap": "nowrap",
     "& .MuiToggleButton-root": {
-        "textTransform": "none",
-        "whiteSpace": "nowrap",
-        "flex": "1 1 auto",
-        "fontSize": "13px",
-        "padding": "4px 6px",
+        **_TITLES_ON_ONE_LINE,
+        "color": "#fff !important",
+        "border": "none",
+        "borderRadius": "6px",
+        "opacity": 0.8,
+    },
+    "& .MuiToggleButton-root.Mui-selected, & .MuiToggleButton-root.Mui-selected:hover": {
+        "background": "rgb(255 255 255 / .22) !important",
+        "opacity": 1,
     },
 }
-"""The lens chooser, in the width of the sidebar: each title on one line."""
+"""The lens chooser on the bar of a page, which is dark in both themes."""
 
 _log = logging.getLogger(__name__)
-_opening = threading.Lock()
-
-
-_models: dict[str, Model] = {}
-
-
-def open_shared(name: str) -> Model:
-    """The model of this name, opened once a process: sessions share its weights and images."""
-    from explorer.models.model import open_model
-
-    with _opening:
-        if name not in _models:
-            _models[name] = open_model(name)
-        return _models[name]
-
-
-def already_open(name: str) -> Model | None:
-    """The model of this name if this process has it open; never waits."""
-    return _models.get(name)
 
 
 def model_names() -> list[str]:
@@ -100,14 +94,32 @@ class Shell(pn.viewable.Viewer):
         self.notices = Notices(self._on_notice, text=self._text, busy=True)
         self.chooser = self._make_chooser()
         self.picker = self._make_picker()
+        self.catalogue = Picker(self.open)
         self.side = pn.Column(sizing_mode="stretch_width", css_classes=[MARK])
         self.main = pn.Column(self.notices, sizing_mode="stretch_width", css_classes=[MARK])
-        self.screen = Screen({"notices": self._draw_notices, "lens": self._draw_lens})
+        self.queue = ""
+        self.screen = Screen(
+            {
+                "notices": self._draw_notices,
+                "lens": self._draw_lens,
+                "queue": self._draw_queue,
+            }
+        )
 
     @property
     def lens(self) -> Lens | None:
         """The lens on screen; None until it is made, which most need a model for."""
         return self._lenses.get(self.chosen)
+
+    @property
+    def model_name(self) -> str:
+        """The open model's name, or nothing."""
+        return "" if self._model is None else self._model.name
+
+    @property
+    def busy(self) -> bool:
+        """Whether the lens on screen computes or waits to."""
+        return bool(getattr(self.lens, "busy", False))
 
     def _make_chooser(self) -> pmui.RadioButtonGroup:
         chooser = pmui.RadioButtonGroup(
@@ -115,10 +127,9 @@ class Shell(pn.viewable.Viewer):
             value=self.chosen,
             size="small",
             label="",
-            sizing_mode="stretch_width",
-            margin=(10, 12, 0, 12),
+            margin=(0, 12, 6, 0),
             theme_config=MATERIAL,
-            sx=ONE_LINE,
+            sx=IN_A_CELL,
         )
         chooser.param.watch(lambda event: self.choose(event.new), "value")
         return chooser
@@ -198,7 +209,9 @@ class Shell(pn.viewable.Viewer):
             _log.exception("could not open %s", name)
             self._opening_failed(f"{name} could not be opened: {type(error).__name__}: {error}.")
             return
-        if name == self._wanted:
+        if model.missing:
+            self._opening_failed(f"{model.missing} Open it in Python: ex.open_model({name!r}).")
+        elif name == self._wanted:
             self._model = model
             self.screen.outdated("lens", "notices")
 
@@ -225,9 +238,21 @@ class Shell(pn.viewable.Viewer):
         self.notices.param.update(text=self._text, busy=busy, sentences=[*self._sentences])
         self.notices.visible = self.lens is None or busy
 
+    def say_queue(self, words: str) -> None:
+        """Say beside every lens's status line how many people come before ("" for nobody)."""
+        if words != self.queue:
+            self.queue = words
+            self.screen.outdated("queue")
+
+    def _draw_queue(self) -> None:
+        for lens in self._lenses.values():
+            lens.drawing.notices.queue = self.queue
+
     def _draw_lens(self) -> None:
+        if self._wanted not in self.picker.options:
+            self.picker.options = [*self.picker.options, self._wanted]
         self.picker.value, self.chooser.value = self._wanted, self.chosen
-        self.picker.visible = self.chosen not in WITHOUT_MODEL
+        self.picker.visible = self.catalogue.list.visible = self.chosen not in WITHOUT_MODEL
         if self._model is None and self.chosen not in WITHOUT_MODEL:
             return
         stale = {
@@ -269,19 +294,15 @@ class Shell(pn.viewable.Viewer):
     def embedded(self) -> pn.viewable.Viewable:
         """The app for a notebook cell."""
         self.start()
-        return beside([self.chooser, self.picker, self.side], self.main)
+        rest = beside([self.picker, self.catalogue.list, self.side], self.main)
+        return pn.Column(self.chooser, rest, sizing_mode="stretch_width", css_classes=[MARK])
 
     def page(self) -> pmui.Page:
         """The app as a page of its own, for serving."""
-        self._page = pmui.Page(
-            title=TITLE,
-            sidebar=[self.chooser, self.picker, self.side],
-            main=[self.main],
-            sidebar_width=SIDEBAR_WIDTH,
-            busy_indicator=None,
-            theme_config=MATERIAL,
-            sx=SLIM_BAR,
+        self._page = page_of(
+            TITLE, [self.picker, self.catalogue.list, self.side], self.main, [self.chooser]
         )
+        self.chooser.param.update(sx=ON_TITLE_BAR, margin=(0, 12))
         self._serve()
         self.start()
         return self._page
@@ -292,6 +313,7 @@ class Shell(pn.viewable.Viewer):
     def close(self) -> None:
         """End of a served session: stop computing, draw nothing any more, let the document go."""
         self.screen.close()
+        self.catalogue.close()
         for lens in self._lenses.values():
             lens.close()
         if self._page is not None:
@@ -310,7 +332,12 @@ def app(model: str = "") -> pn.viewable.Viewable:
 
 def session(model: str = "") -> pmui.Page:
     """The app for one browser session, restored from the address it was asked for with."""
+    return begin(model).page()
+
+
+def begin(model: str = "") -> Shell:
+    """The app of one browser session, which ends with it."""
     query = pn.state.location.search if pn.state.location is not None else ""
     shell = Shell(model, query or "")
     pn.state.on_session_destroyed(lambda _context: shell.close())
-    return shell.page()
+    return shell

@@ -1,189 +1,177 @@
 """Files of weights -> named tensors in the canonical layout. Never executes a file's code."""
 
-import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from explorer.checkpoints.archives import read_contents, read_json
+from explorer.checkpoints.checkpoint import Checkpoint, check_finite
+from explorer.checkpoints.collecting import Collected, collect
+from explorer.checkpoints.families import Shapes, check_activation, check_family
+from explorer.checkpoints.heads import read_head
+from explorer.checkpoints.hints import activation_of
+from explorer.checkpoints.layouts import Entry, detect, entries_of, linearised_names
+from explorer.checkpoints.stored import StoredTensor
 from explorer.errors import CheckpointError
 
-_ZIP, _GZIP, _PICKLE = b"PK\x03\x04", b"\x1f\x8b", b"\x80"
-# What torch.load meets a damaged file with.
-_DAMAGED = (
-    RuntimeError,
-    EOFError,
-    zipfile.BadZipFile,
-    OSError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    TypeError,
-    IndexError,
-    AssertionError,
-    MemoryError,
-)
-_LARGEST_HEADER = 1 << 40  # bytes; the eight first bytes of a pickle read as far more
-_NESTED = ("state_dict", "model_state_dict", "model", "module", "ema")
+__all__ = [
+    "Checkpoint",
+    "canonical_names",
+    "check_finite",
+    "open_checkpoint",
+    "read_checkpoint",
+    "read_head",
+    "read_json",
+    "read_safetensors",
+]
+
 # Prefixes of published wrappers; the tower of an open_clip model lies under "visual.".
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _VISUAL = "visual."
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def read_checkpoint(
+    path: str | Path,
+    base: Mapping[str, Tensor] | None = None,
+    architecture: Mapping[str, object] | None = None,
+    dtype: torch.dtype | None = torch.float32,
+) -> Checkpoint:
     """Read an image tower's weights as {canonical name: tensor on the CPU}.
 
-    Accepts safetensors, and PyTorch files holding only tensors (read with ``weights_only``);
-    the kind is told from the content, not the suffix. Wrapper prefixes ("module.", "model.",
-    "visual.") are removed, nested ``{"state_dict": ...}`` opened, text-side tensors and integer
-    buffers dropped; half precisions become float32 (without loss).
+        tuned = ex.read_checkpoint("nonlinear_finetuned.pt", base=m.base)
 
-    Raises CheckpointError for a file that is missing, truncated, not a checkpoint, holds pickled
-    code, or has a tensor with NaN or infinity; the sentence names the file and the remedy.
+    Accepts safetensors (in shards too), PyTorch files of every age with state dictionaries, nested
+    ones and pickled modules, and a hub's folder; the kind and the layout are told from the content,
+    never from the name. Every value is checked, one tensor at a time; then tensors are read again
+    when they are asked for, so that many files open in little memory. ``dtype`` is what half
+    precisions become on asking (without loss); None keeps the file's own types.
+
+    With ``base``, a file of another architecture is refused, and a file without ``proj`` (HF's
+    CLIPVisionModel, whose projection was frozen) takes the base's. With ``architecture``
+    (open_clip's configuration), a file that says it was trained with another activation is refused.
+
+    Raises CheckpointError for a file that is missing, truncated, no checkpoint, of another
+    architecture, that calls code, or has a tensor with NaN or infinity; the sentence names the file
+    and the remedy.
     """
-    path = Path(path).expanduser()
-    tensors = canonical_names(_read_any(path), path)
-    result = {key: _plain(tensor) for key, tensor in tensors.items() if tensor.is_floating_point()}
-    if not result:
-        raise CheckpointError(f"{path.name} holds no floating-point weights; is it the right file?")
-    check_finite(result, path.name)
-    return result
+    checkpoint = open_checkpoint(path, dtype)
+    if base is not None:
+        _fit(checkpoint, base)
+    if architecture is not None:
+        quick = "quick_gelu" if architecture.get("quick_gelu") else "gelu"
+        check_activation(checkpoint.activation, quick, checkpoint.name)
+    checkpoint.check()
+    return checkpoint
+
+
+def open_checkpoint(
+    path: str | Path, dtype: torch.dtype | None = torch.float32, part: str = "params"
+) -> Checkpoint:
+    """As ``read_checkpoint``, but the values are not checked before they are asked for.
+
+    ``part`` chooses between a linearised checkpoint's weights ("params") and the weights that it is
+    linearised around ("params0"). Raises CheckpointError.
+    """
+    contents = read_contents(path)
+    collected = collect(contents.data, contents.path)
+    stored, linearised = _named(collected, contents.path, part)
+    try:
+        found = detect(stored)
+    except CheckpointError as error:
+        raise CheckpointError(f"{contents.path.name}: {error}") from None
+    if found is None:
+        entries = {key: Entry((source,)) for key, source in _unknown(stored, contents.path).items()}
+        layout = "unknown"
+    else:
+        layout = found[0].name
+        entries = entries_of(*found, stored)
+    floating = {
+        key: entry
+        for key, entry in entries.items()
+        if all(stored[source].dtype.is_floating_point for source in entry.sources)
+    }
+    if not floating:
+        raise CheckpointError(
+            f"{contents.path.name} holds no floating-point weights; is it the right file?"
+        )
+    checkpoint = Checkpoint(contents, stored, floating, layout, dtype)
+    used = {source for entry in floating.values() for source in entry.sources}
+    checkpoint.left_out = sorted(stored.keys() - used)
+    checkpoint.activation, checkpoint.notes = activation_of(
+        contents, collected.classes, layout, checkpoint.shapes
+    )
+    if linearised:
+        checkpoint.notes.append(f"linearised: the weights are its {part!r}, named by their order")
+    if collected.place:
+        checkpoint.notes.append(f"the weights lie under {collected.place!r}")
+    return checkpoint
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, by its own names. Raises CheckpointError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path}.") from None
-    except (SafetensorError, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
-        raise CheckpointError(
-            f"{path.name} is not a whole safetensors file ({error}). Download or copy it again."
-        ) from None
+    contents = read_contents(path)
+    if not contents.kind.startswith("safetensors"):
+        raise CheckpointError(f"{path.name} is not a whole safetensors file. Copy it again.")
+    return {name: tensor.read() for name, tensor in contents.data.items()}
 
 
-def canonical_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """open_clip's visual keys without "visual."; text-side keys of a full CLIP model dropped."""
-    names = {_without_wrappers(key): tensor for key, tensor in tensors.items()}
-    if len(names) != len(tensors):
+def canonical_names(names: list[str], path: Path) -> dict[str, str]:
+    """Our name -> the file's, for layouts without a table: wrappers and "visual." are taken off.
+
+    Raises CheckpointError for a text tower, and for one parameter under two prefixes.
+    """
+    ours = {_without_wrappers(name): name for name in names}
+    if len(ours) != len(names):
         raise CheckpointError(f"{path.name} holds the same parameter under two prefixes.")
-    if any(key.startswith(_VISUAL) for key in names):
-        return {
-            key.removeprefix(_VISUAL): tensor
-            for key, tensor in names.items()
-            if key.startswith(_VISUAL)
-        }
+    if any(key.startswith(_VISUAL) for key in ours):
+        return {k.removeprefix(_VISUAL): v for k, v in ours.items() if k.startswith(_VISUAL)}
+    return ours
+
+
+def _fit(checkpoint: Checkpoint, base: Mapping[str, Tensor]) -> None:
+    shapes: Shapes = {key: tuple(tensor.shape) for key, tensor in base.items()}
+    if "proj" in shapes and "proj" not in checkpoint and "conv1.weight" in checkpoint:
+        checkpoint.fill({"proj": base["proj"]})
+        checkpoint.notes.append("has no projection; the base's is used, as it was frozen")
+    check_family(checkpoint.shapes, shapes, checkpoint.name)
+    if isinstance(base, Checkpoint):
+        check_activation(checkpoint.activation, base.activation, checkpoint.name)
+
+
+def _unknown(stored: Mapping[str, StoredTensor], path: Path) -> dict[str, str]:
+    names = canonical_names(list(stored), path)
     if "token_embedding.weight" in names:
         raise CheckpointError(
             f"{path.name} holds a text tower and no image tower; give a whole CLIP model or its "
             "image tower."
         )
+    if names.keys() <= {"weight", "bias"}:
+        raise CheckpointError(
+            f"{path.name} holds one linear layer, a classification head perhaps, and no image "
+            "tower: read it with read_head, or give the image encoder's state_dict()."
+        )
     return names
 
 
-def check_finite(tensors: Mapping[str, Tensor], name: str) -> None:
-    """Raise CheckpointError naming the first tensor with NaN or infinity."""
-    for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            what = "NaN" if bool(torch.isnan(tensor).any()) else "infinite values"
-            raise CheckpointError(
-                f"{name} has {what} in {key!r}: its training diverged or the file is damaged. "
-                "Use another checkpoint."
-            )
-
-
-def _read_any(path: Path) -> dict[str, Tensor]:
-    head = _head(path)
-    if head.startswith(b"version https://git-lfs"):
+def _named(collected: Collected, path: Path, part: str) -> tuple[Mapping[str, StoredTensor], bool]:
+    """The tensors, a linearised checkpoint's by the names that their order gives them."""
+    stored = collected.tensors
+    last = next((name for name in stored if name.endswith(f"{part}.0")), None)
+    if last is None or any("resblocks" in name or "blocks." in name for name in stored):
+        return stored, False
+    prefix = last.removesuffix("0")
+    numbered = [stored.get(f"{prefix}{i}") for i in range(len(stored))]
+    n = numbered.index(None) if None in numbered else len(numbered)
+    tensors = [tensor for tensor in numbered[:n] if tensor is not None]
+    names = linearised_names([tensor.shape for tensor in tensors])
+    if names is None:
         raise CheckpointError(
-            f"{path.name} is a Git LFS pointer, not the weights. Fetch them with 'git lfs pull'."
+            f"{path.name} is a linearised checkpoint, but its {n} parameters are not those of an "
+            "open_clip image encoder in their order. Save it with names."
         )
-    if head.lstrip()[:1] == b"<":
-        raise CheckpointError(
-            f"{path.name} is a web page, not a checkpoint: the download went wrong. Fetch it again."
-        )
-    # Before pickles: a safetensors header's length may well begin with a pickle's first byte.
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _LARGEST_HEADER:
-        return read_safetensors(path)
-    if head.startswith((_ZIP, _PICKLE)):
-        return _read_torch(path)
-    if head.startswith(_GZIP):
-        raise CheckpointError(f"{path.name} is compressed with gzip; unpack it first.")
-    raise CheckpointError(
-        f"{path.name} is neither a safetensors nor a PyTorch file, or it is damaged at the start."
-    )
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise CheckpointError(
-            f"{path} is a folder; give a file, or open it with ex.open_model."
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
-    if not head:
-        raise CheckpointError(f"{path.name} is empty. Download or copy it again.")
-    return head
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        with path.open("rb") as file:  # given a path, torch trusts its suffix
-            data = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
-            raise _damaged(path, error) from None
-        raise CheckpointError(
-            f"{path.name} holds pickled Python objects besides tensors, and opening them would run "
-            "the file's code. Nothing was run. Save its state_dict() as safetensors, and open that."
-        ) from None
-    except _DAMAGED as error:
-        raise _damaged(path, error) from None
-    return _state_dict(data, path)
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
-    return CheckpointError(
-        f"{path.name} is truncated or damaged ({reason}). Download or copy it again."
-    )
-
-
-def _state_dict(data: object, path: Path) -> dict[str, Tensor]:
-    for _ in range(4):  # Lightning and training scripts nest a few levels at most
-        if not isinstance(data, Mapping):
-            break
-        tensors = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
-        inner = next((data[key] for key in _NESTED if isinstance(data.get(key), Mapping)), None)
-        if inner is None or len(tensors) > 1:
-            if tensors:
-                return tensors
-            break
-        data = inner
-    raise CheckpointError(
-        f"{path.name} is a PyTorch file, but it holds no dictionary of named tensors. "
-        "Save the model's state_dict()."
-    )
+    return {name: t for name, t in zip(names, tensors, strict=True) if name is not None}, True
 
 
 def _without_wrappers(key: str) -> str:
@@ -194,16 +182,3 @@ def _without_wrappers(key: str) -> str:
             if key.startswith(prefix):
                 key, changed = key.removeprefix(prefix), True
     return key
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    dtype = tensor.dtype if tensor.dtype == torch.float64 else torch.float32
-    return tensor.detach().to(dtype).contiguous()
-
-
-def read_json(path: Path) -> object:
-    """Data of a JSON file. Raises CheckpointError."""
-    try:
-        return json.loads(_bytes(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not readable as JSON: {error}.") from None

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.checkpoints.reading import read_json
+from explorer.checkpoints.archives import read_json, stays_within
 from explorer.errors import CheckpointError, ModelError
 
 FORMAT = 1
+MODEL_FILE = "model.json"
 LOCAL_MODELS = "EXPLORER_MODELS"
 _REQUIRED: dict[str, type] = {
     "name": str,
@@ -49,7 +50,7 @@ class ModelFolder:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return folder_size(self.path)
 
     def file(self, *parts: str) -> Path:
         """A file of the folder. Raises CheckpointError when it is missing."""
@@ -93,18 +94,58 @@ def model_folders() -> dict[str, tuple[str, Path]]:
     return found
 
 
+def diffusion_folders() -> dict[str, Path]:
+    """name -> folder of every diffusion model that comes with the package."""
+    return {path.parent.name: path.parent for path in embedded_root().glob("*/model_index.json")}
+
+
+def verify_diffusion(folder: Path) -> int:
+    """Compare every file with its sha256 in sha256.json; how many there are.
+
+    Raises CheckpointError naming a file that is missing or another.
+    """
+    sums = read_json(folder / "sha256.json")
+    if not isinstance(sums, dict):
+        raise CheckpointError(f"{folder.name}/sha256.json must hold an object.")
+    for name, expected in sums.items():
+        file = folder / name
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
+        if found != expected:
+            raise CheckpointError(
+                f"{name} of the model {folder.name!r} is not the file that was published "
+                f"(its sha256 is {found[:12]}, not {str(expected)[:12]}); copy it again."
+            )
+    return len(sums)
+
+
+def folder_size(path: Path) -> int:
+    """Bytes on disk of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def read_folder(path: str | Path) -> ModelFolder:
     """Read and check a folder's model.json. Raises CheckpointError or ModelError."""
     path = Path(path).expanduser()
     if not path.is_dir():
         raise CheckpointError(f"There is no model folder {path}.")
-    if not (path / "model.json").is_file():
-        raise CheckpointError(f"{path} is no model folder: it has no model.json.")
-    card = read_json(path / "model.json")
+    if not (path / MODEL_FILE).is_file():
+        raise CheckpointError(f"{path} is no model folder: it has no {MODEL_FILE}.")
+    _check_links(path)
+    card = read_json(path / MODEL_FILE)
     if not isinstance(card, dict):
         raise CheckpointError(f"{path.name}/model.json must hold an object.")
     _check_card(card, path)
     return ModelFolder(path, card)
+
+
+def _check_links(folder: Path) -> None:
+    """Raise CheckpointError for a link that leads out of a folder, which nothing needs."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not stays_within(path, folder):
+            raise CheckpointError(
+                f"{path.relative_to(folder).as_posix()} in the model folder {folder.name} is a "
+                "link out of it; nothing outside is read. Replace the link by the file itself."
+            )
 
 
 def _check_card(card: Mapping[str, Any], path: Path) -> None:

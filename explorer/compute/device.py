@@ -4,11 +4,11 @@ import math
 import os
 import time
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
-from explorer.errors import ModelError
+from explorer.compute.cores import usable_cores
+from explorer.errors import MemoryShortage, ModelError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -68,17 +68,6 @@ def _bfloat16_is_faster(device_type: str) -> bool:
     return 1.2 * seconds[torch.bfloat16] < seconds[torch.float32]
 
 
-def usable_cores() -> int:
-    """CPU cores this process may use: its affinity, and a container's quota where there is one."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(cores, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup, or "max": no quota
-        return cores
-
-
 def limit_threads() -> None:
     """Keep torch from starting more threads than there are cores to run them.
 
@@ -103,3 +92,27 @@ def memory_facts(device: torch.device) -> dict[str, float]:
         "total": memory.total / 1e9,
         "available": memory.available / 1e9,
     }
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on whatever device."""
+    words = str(error).lower()  # torch's processor allocator raises a plain RuntimeError
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(sign in words for sign in ("out of memory", "can't allocate memory"))
+    )
+
+
+def memory_in_words(error: Exception) -> Exception:
+    """A MemoryShortage for torch's and Python's own errors of that kind; others as they are.
+
+    What torch keeps for later is given back to the device first.
+    """
+    if not out_of_memory(error):
+        return error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return MemoryShortage(
+        "There is not enough memory for this now; what you set is kept. Ask for less (fewer images "
+        "or samples, a smaller model), or try again when others have finished."
+    )

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from explorer.compute import turns
 from explorer.compute.device import fast_dtype
 from explorer.compute.resident import EditedWeights
-from explorer.editing.merging import check_tasks, merge
+from explorer.editing.interrupting import Check, checked_by
+from explorer.editing.merging import check_tasks, combined_vector, with_edit
 from explorer.editing.methods import find_method
+from explorer.editing.task_vector import TaskVector
 from explorer.errors import RecipeError
 from explorer.models.towers import build_tower, load_weights
 from explorer.recipe import Recipe
@@ -64,12 +67,16 @@ class Engine:
         self._towers: dict[torch.dtype, torch.nn.Module] = {}
         self._flats: dict[torch.dtype, tuple[Tensor, int]] = {}
         self._recipe: Recipe | None = None
+        self._merged: tuple[Recipe, TaskVector | None] | None = None
 
-    def set_recipe(self, recipe: Recipe) -> None:
-        """Merge a recipe of the "weights" space into the buffer (an axpy where that is enough)."""
+    def set_recipe(self, recipe: Recipe, check: Check | None = None) -> None:
+        """Merge a recipe of the "weights" space into the buffer (an axpy where that is enough).
+
+        ``check`` is called between the steps of a slow method; what it raises ends the merge.
+        """
         if recipe.space != "weights":
             raise RecipeError(f"A recipe in the {recipe.space!r} space has no merged weights.")
-        with self._lock:
+        with turns.holding(self._lock):
             if recipe == self._recipe:
                 return
             weights = self._edited()
@@ -78,13 +85,27 @@ class Engine:
             if method.one_pass:
                 weights.set(method.factors(recipe.active), recipe.schedule)
             else:
-                vectors = {task: self.model.task_vector(task) for task in recipe.active}
-                weights.load(merge(self.model.base, vectors, recipe))
+                edit = self.combined(recipe, check)
+                weights.load(with_edit(self.model.base, edit, recipe.schedule))
             self._recipe = recipe
+
+    def combined(self, recipe: Recipe, check: Check | None = None) -> TaskVector | None:
+        """What the recipe's method makes of the task vectors, before the schedule (on the CPU).
+
+        The last one is kept, so that another schedule merges nothing anew. None without an edit.
+        ``check`` is called between steps.
+        """
+        plain = recipe.replace(schedule=None)
+        with turns.holding(self._lock):
+            if self._merged is None or self._merged[0] != plain:
+                vectors = {task: self.model.task_vector(task) for task in recipe.active}
+                with checked_by(check):
+                    self._merged = plain, combined_vector(vectors, plain, self.model.base)
+            return self._merged[1]
 
     def named(self) -> dict[str, Tensor]:
         """The merged weights as named views into the buffer (float32, on the device)."""
-        with self._lock:
+        with turns.holding(self._lock):
             return self._edited().named()
 
     def features(
@@ -97,8 +118,8 @@ class Engine:
         """Features of the edited model: float32 (len(range), embed_dim) for every range.
 
         All tasks share the tower, so their images are concatenated into common batches.
-        ``on_batch(n)`` is called before each with its number of images; what it raises ends the
-        computation.
+        ``on_batch(n)`` is called before each with its number of images, and with 0 between the
+        steps of a merge; what it raises ends the computation.
         """
         if recipe.space != "weights":
             linear = self.model.linear_features
@@ -112,12 +133,14 @@ class Engine:
         done = []
         for batch in together.split(self.batch):
             on_batch(len(batch))
-            done.append(self._forward(recipe, batch, dtype))
+            done.append(self._forward(recipe, batch, dtype, on_batch))
         return list(torch.cat(done).split(lengths))
 
-    def _forward(self, recipe: Recipe, pixels: Tensor, dtype: torch.dtype) -> Tensor:
-        with self._lock, torch.inference_mode():
-            self.set_recipe(recipe)
+    def _forward(
+        self, recipe: Recipe, pixels: Tensor, dtype: torch.dtype, on_batch: OnBatch
+    ) -> Tensor:
+        with turns.holding(self._lock), torch.inference_mode():
+            self.set_recipe(recipe, lambda: on_batch(0))
             images = self.model.image_store.normalised(pixels, dtype)
             return self._tower(dtype)(images).float()
 

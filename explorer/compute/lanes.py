@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+
+Batch = TypeVar("Batch")
+Found = TypeVar("Found")
 
 # More lanes than this would each get a handful of images of a cell.
 _MOST = 16
@@ -23,9 +25,9 @@ class Lanes:
     def __init__(self, device: torch.device) -> None:
         threads = torch.get_num_threads() if device.type == "cpu" else 1
         self.n = min(threads, _MOST)
-        self._pool = _pool(self.n, threads // self.n) if self.n > 1 else None
+        self._pool = threads_of_torch(self.n, threads // self.n) if self.n > 1 else None
 
-    def map(self, function: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> list[Tensor]:
+    def map(self, function: Callable[[Batch], Found], batches: Sequence[Batch]) -> list[Found]:
         """``function`` of every batch, in order. The first exception is raised; no batch starts
         after it."""
         if self._pool is None or len(batches) < 2:
@@ -50,16 +52,16 @@ class Lanes:
         self.close()
 
 
-def _pool(lanes: int, threads: int) -> ThreadPoolExecutor:
-    """A pool in which torch uses ``threads`` threads a lane."""
-    before, started = torch.get_num_threads(), threading.Barrier(lanes + 1)
+def threads_of_torch(n: int, threads: int = 1) -> ThreadPoolExecutor:
+    """A pool of ``n``, in each of which torch uses ``threads`` threads."""
+    before, started = torch.get_num_threads(), threading.Barrier(n + 1)
 
     def begin() -> None:
         torch.get_num_threads()  # at its first look, a thread takes the number set last by anyone
         torch.set_num_threads(threads)
 
-    pool = ThreadPoolExecutor(lanes, "lane", initializer=begin)
-    for _ in range(lanes):
+    pool = ThreadPoolExecutor(n, "torch", initializer=begin)
+    for _ in range(n):
         pool.submit(started.wait)
     started.wait()
     torch.set_num_threads(before)  # what threads to come will take

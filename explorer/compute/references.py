@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from explorer.compute import turns
 from explorer.compute.engine import Engine, ImageRange, OnBatch, ignore
 from explorer.editing.merging import check_tasks
 from explorer.editing.methods import find_method
@@ -22,18 +23,32 @@ if TYPE_CHECKING:
 
 # Forward-mode holds primal and tangent of every layer, so its batches are smaller.
 _JVP_BATCH = 64
+# Every pair of a seed and a task has rows of its own, and people may type any seed.
+_CACHE_BYTES = 256 * 2**20
+
+
+class _Rows:
+    """What is computed under one key, and the lock of whoever computes more."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.parts: list[Tensor] = []
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
 
 
 class PrefixCache:
     """key -> rows computed so far; asking for more computes only what is missing.
 
     Thread-safe: whoever comes second for a key waits, then reads. Rows survive a cancelled
-    computation batch by batch.
+    computation batch by batch. Above ``cap`` bytes the keys used longest ago are dropped.
     """
 
-    def __init__(self) -> None:
-        self._rows: dict[Hashable, list[Tensor]] = {}
-        self._locks: dict[Hashable, threading.Lock] = {}
+    def __init__(self, cap: int = _CACHE_BYTES) -> None:
+        self.cap = cap
+        self._rows: dict[Hashable, _Rows] = {}
         self._lock = threading.Lock()
 
     def get(
@@ -41,17 +56,38 @@ class PrefixCache:
     ) -> Tensor:
         """The first ``n`` rows; ``compute(start, stop)`` gives missing ones, ``batch`` at most."""
         with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            parts = self._rows.setdefault(key, [])
+            rows = self._rows.pop(key) if key in self._rows else _Rows()
+            self._rows[key] = rows  # the last is the last used
+        # A computation gives way to other sessions between batches, with this lock held.
+        with turns.holding(rows.lock):
+            parts = rows.parts
             have = sum(len(part) for part in parts)
-            while have < n:
-                stop = min(n, have + batch)
-                parts.append(compute(have, stop))
-                have = stop
+            if have < n:
+                while have < n:
+                    stop = min(n, have + batch)
+                    parts.append(compute(have, stop))
+                    have = stop
+                self._shrink()
             if len(parts) > 1:
                 parts[:] = [torch.cat(parts)]
             return parts[0][:n]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows that are kept."""
+        with self._lock:
+            return sum(rows.nbytes for rows in self._rows.values())
+
+    def _shrink(self) -> None:
+        """Drop keys, but the last used. Whoever computes under a dropped one keeps what it has."""
+        with self._lock:
+            sizes = {key: rows.nbytes for key, rows in self._rows.items()}
+            total = sum(sizes.values())
+            for key in [*sizes][:-1]:
+                if total <= self.cap:
+                    return
+                total -= sizes[key]
+                del self._rows[key]
 
 
 class References:

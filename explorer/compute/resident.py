@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from explorer.compute.weighted_sum import weighted_sum_into
 from explorer.editing.layers import layer_of, lies_after_blocks
 from explorer.editing.schedule import Schedule
 from explorer.editing.task_vector import NamedTensors, check_same_layout, count_blocks
@@ -184,12 +185,11 @@ class EditedWeights:
     def _merge(self, wanted: list[float], scales: tuple[float, ...]) -> None:
         resident, c = self.resident, torch.tensor(wanted, device=self.flat.device)
         if len(set(scales)) == 1:
-            torch.addmv(resident.theta0, resident.tau.T, c * scales[0], out=self.flat)
+            parts = [(slice(0, resident.layout.size), c * scales[0])]
         else:
-            for segment, scale in zip(resident.layout.segments, scales, strict=True):
-                part = slice(segment.start, segment.stop)
-                tau = resident.tau[:, part].T
-                torch.addmv(resident.theta0[part], tau, c * scale, out=self.flat[part])
+            pairs = zip(resident.layout.segments, scales, strict=True)
+            parts = [(slice(s.start, s.stop), c * scale) for s, scale in pairs]
+        weighted_sum_into(self.flat, resident.theta0, resident.tau, parts)
         self._moves = 0
 
     def _move(self, row: int, delta: float) -> None:

@@ -3,13 +3,15 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any, Generic, TypeVar
 
+from explorer.compute import turns
 from explorer.errors import RunCancelled
 
 Partial = TypeVar("Partial")
+Point = TypeVar("Point")
 
 
 class Run(Generic[Partial]):
@@ -99,9 +101,12 @@ class Run(Generic[Partial]):
     # --- for the work ------------------------------------------------------------------------
 
     def checkpoint(self, progress: float | None = None) -> None:
-        """Called by the work between batches: notes progress; raises RunCancelled if cancelled."""
+        """Called by the work between batches: notes progress; lets others compute who wait for
+        the device; raises RunCancelled if cancelled."""
         if progress is not None:
             self._progress = min(1.0, max(self._progress, float(progress)))
+        if not self._cancel.is_set():
+            turns.give_way()
         if self._cancel.is_set():
             raise self._cancelled_error()
 
@@ -178,3 +183,13 @@ class _bar:
     def __exit__(self, *_: object) -> None:
         if self._tqdm is not None:
             self._tqdm.close()
+
+
+def coarse_to_fine(points: Sequence[Point]) -> list[Point]:
+    """Both ends first, then halving steps, so that early partials span the whole range."""
+    order = dict.fromkeys([0, len(points) - 1])
+    step = len(points) // 2
+    while step >= 1:
+        order |= dict.fromkeys(range(0, len(points), step))
+        step //= 2
+    return [points[i] for i in order]

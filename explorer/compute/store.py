@@ -47,7 +47,8 @@ class Store:
     def __init__(self, folder: Path | str | None = None, cap_mb: float | None = None) -> None:
         self.folder = Path(folder) if folder is not None else default_folder()
         self.path = self.folder / _FILE
-        self.cap = round((_cap_mb() if cap_mb is None else cap_mb) * 1e6)
+        given = cap_in_mb("EXPLORER_CACHE_MB", DEFAULT_CAP_MB) if cap_mb is None else cap_mb
+        self.cap = round(given * 1e6)
 
     def set(self, key: str, title: str) -> "CellSet":
         """The cells under a key; ``title`` says what they are of. Never raises."""
@@ -182,14 +183,15 @@ def default_folder() -> Path:
     return Path(given).expanduser() if given else user_cache_path("weight-explorer")
 
 
-def _cap_mb() -> float:
-    text = os.environ.get("EXPLORER_CACHE_MB", str(DEFAULT_CAP_MB))
+def cap_in_mb(variable: str, default: float) -> float:
+    """A cache's cap in megabytes, from a variable of the environment. Raises ExplorerError."""
+    text = os.environ.get(variable, str(default))
     try:
         cap = float(text)
     except ValueError:
         cap = -1
     if not 0 <= cap < float("inf"):
-        raise ExplorerError(f"EXPLORER_CACHE_MB is a number of megabytes, not {text!r}.")
+        raise ExplorerError(f"{variable} is a number of megabytes, not {text!r}.")
     return cap
 
 

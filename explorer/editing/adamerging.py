@@ -1,6 +1,7 @@
 """AdaMerging: coefficients learned from unlabelled images, the optimised upper reference."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 _REPORT_EVERY = 10  # steps between partial results
 
 
+By = Literal["tensor", "layer", "task"]
+
+
 def adamerging(
     model: "Model",
     tasks: Sequence[str] | None = None,
     *,
-    by: Literal["tensor", "layer", "task"] = "tensor",
+    by: By = "tensor",
     split: "Split" = "test",
     n: int | None = None,
     steps: int = 500,
@@ -53,55 +57,129 @@ def adamerging(
     from explorer.compute.run import Run
 
     names = list(model.tasks if tasks is None else tasks)
-    for task in names:
-        if task not in model.tasks:
-            raise UnknownNameError("task vector", task, model.tasks)
-    if by not in ("tensor", "layer", "task"):
-        raise RecipeError(f"AdaMerging learns a coefficient by tensor, layer or task, not {by!r}.")
-    if not names or steps < 0 or batch < 1 or not 0.0 <= initial <= 1.0 or learning_rate <= 0:
-        raise RecipeError(
-            "AdaMerging needs at least one task, no negative number of steps, a batch of at least "
-            "1, an initial coefficient between 0 and 1 and a positive learning rate."
-        )
-    counts = {task: min(n or 2**62, model.n_images(task, split)) for task in names}
-    attrs = {
-        "model": model.name,
-        "family": model.family,
-        "method": "AdaMerging, coefficients clamped to [0, 1]",
-        "by": by,
-        "data": f"unlabelled images of the {split} split, {counts}",
-        "initial": initial,
-        "learning_rate": learning_rate,
-        "batch": batch,
-        "seed": seed,
-    }
+    numbers = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "initial": initial}
+    learning = Learning.of(model, names, split, n, seed, by=by, **numbers)
+    return Run(lambda run: learning.partials(run.checkpoint), f"AdaMerging of {', '.join(names)}")
 
-    def work(run: "Run[xr.Dataset]") -> Iterator["xr.Dataset"]:
-        merged = _Merged(model.resident("weights"), names, by)
+
+@dataclass(frozen=True)
+class Learning:
+    """What AdaMerging learns from and how, checked once; see ``adamerging``."""
+
+    model: "Model"
+    counts: dict[str, int]  # images of each task
+    split: "Split"
+    seed: int
+    by: By = "tensor"
+    steps: int = 500
+    batch: int = 16
+    learning_rate: float = 1e-3
+    initial: float = 0.3
+
+    @classmethod
+    def of(
+        cls,
+        model: "Model",
+        tasks: Sequence[str],
+        split: "Split",
+        n: int | None,
+        seed: int,
+        **how: Any,
+    ) -> "Learning":
+        """Checked: raises UnknownNameError, RecipeError. ``how`` are the fields from ``by`` on."""
+        for task in tasks:
+            if task not in model.tasks:
+                raise UnknownNameError("task vector", task, model.tasks)
+        for name in how:
+            if name not in HOW:
+                raise UnknownNameError("option of AdaMerging", name, HOW)
+        counts = {task: min(n or 2**62, model.n_images(task, split)) for task in tasks}
+        found = cls(model, counts, split, seed, **how)
+        if found.by not in ("tensor", "layer", "task"):
+            raise RecipeError(
+                f"AdaMerging learns a coefficient by tensor, layer or task, not {found.by!r}."
+            )
+        sensible = 0.0 <= found.initial <= 1.0 and found.learning_rate > 0
+        if not tasks or found.steps < 0 or found.batch < 1 or not sensible:
+            raise RecipeError(
+                "AdaMerging needs at least one task, no negative number of steps, a batch of at "
+                "least 1, an initial coefficient between 0 and 1 and a positive learning rate."
+            )
+        return found
+
+    def partials(self, checkpoint: Callable[[float], None]) -> Iterator["xr.Dataset"]:
+        """Coefficients every ten steps and at the end; ``checkpoint`` is called with the share of
+        the steps that is done before each batch."""
+        model, names = self.model, list(self.counts)
+        merged = _Merged(model.resident("weights"), names, self.by)
         coefficients = torch.full(
-            (len(names), len(merged.groups)), initial, device=model.device, requires_grad=True
+            (len(names), len(merged.groups)),
+            self.initial,
+            device=model.device,
+            requires_grad=True,
         )
-        adam = torch.optim.Adam([coefficients], lr=learning_rate)
+        adam = torch.optim.Adam([coefficients], lr=self.learning_rate)
         entropies: list[float] = []
-        for step in range(steps):
-            run.checkpoint(step / steps)
+        for step in range(self.steps):
             with torch.inference_mode(False), torch.enable_grad():
                 adam.zero_grad()
                 loss = torch.zeros((), device=model.device)
                 weights = merged.weights(coefficients)
                 for task in names:
-                    x = _batch(model, task, split, counts[task], step, batch, seed)
+                    checkpoint(step / self.steps)
+                    x = self._batch(task, step)
                     features = functional_call(merged.tower(model), weights, (x,))
                     loss = loss + entropy(model.head(task).logits(features))
                 loss.backward()
                 adam.step()
                 coefficients.data.clamp_(0.0, 1.0)
             entropies.append(loss.item())
-            if (step + 1) % _REPORT_EVERY == 0 and step + 1 < steps:
-                yield _dataset(names, merged.groups, coefficients, entropies, attrs)
-        yield _dataset(names, merged.groups, coefficients, entropies, attrs)
+            if (step + 1) % _REPORT_EVERY == 0 and step + 1 < self.steps:
+                yield self._dataset(merged.groups, coefficients, entropies)
+        yield self._dataset(merged.groups, coefficients, entropies)
 
-    return Run(work, f"AdaMerging of {', '.join(names)}")
+    def _batch(self, task: str, step: int) -> Tensor:
+        """The step's batch of a task: successive parts of the seed's order, over and over."""
+        from explorer.compute.engine import ImageRange
+
+        count = self.counts[task]
+        size = min(self.batch, count)
+        start = step * size % (count - size + 1)
+        store = self.model.image_store
+        pixels = store.range(ImageRange(task, self.split, start, start + size, self.seed))
+        return store.normalised(pixels, torch.float32)
+
+    def _dataset(
+        self, groups: list[str], coefficients: Tensor, entropies: list[float]
+    ) -> "xr.Dataset":
+        import xarray as xr
+
+        return xr.Dataset(
+            {
+                "coefficient": (("task", "group"), coefficients.detach().cpu().numpy().copy()),
+                "entropy": ("step", list(entropies), {"units": "nats, summed over tasks"}),
+            },
+            coords={
+                "task": list(self.counts),
+                "group": groups,
+                "step": range(1, len(entropies) + 1),
+            },
+            attrs={
+                "model": self.model.name,
+                "family": self.model.family,
+                "method": "AdaMerging, coefficients clamped to [0, 1]",
+                "by": self.by,
+                "data": f"unlabelled images of the {self.split} split, {self.counts}",
+                "initial": self.initial,
+                "learning_rate": self.learning_rate,
+                "batch": self.batch,
+                "seed": self.seed,
+                "steps": len(entropies),
+            },
+        )
+
+
+HOW = ("by", "steps", "batch", "learning_rate", "initial")
 
 
 def adamerged_weights(model: "Model", found: "xr.Dataset") -> dict[str, Tensor]:
@@ -155,35 +233,3 @@ class _Merged:
         if self._tower is None:
             self._tower = load_weights(build_tower(model.architecture), self._base)
         return self._tower
-
-
-def _batch(
-    model: "Model", task: str, split: "Split", count: int, step: int, size: int, seed: int
-) -> Tensor:
-    """The step's batch of a task: successive parts of the seed's order, over and over."""
-    from explorer.compute.engine import ImageRange
-
-    size = min(size, count)
-    start = step * size % (count - size + 1)
-    store = model.image_store
-    pixels = store.range(ImageRange(task, split, start, start + size, seed))
-    return store.normalised(pixels, torch.float32)
-
-
-def _dataset(
-    tasks: list[str],
-    groups: list[str],
-    coefficients: Tensor,
-    entropies: list[float],
-    attrs: dict[str, Any],
-) -> "xr.Dataset":
-    import xarray as xr
-
-    return xr.Dataset(
-        {
-            "coefficient": (("task", "group"), coefficients.detach().cpu().numpy().copy()),
-            "entropy": ("step", list(entropies), {"units": "nats, summed over tasks"}),
-        },
-        coords={"task": tasks, "group": groups, "step": range(1, len(entropies) + 1)},
-        attrs={**attrs, "steps": len(entropies)},
-    )

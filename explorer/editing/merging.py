@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from explorer.editing.methods import find_method
+from explorer.editing.schedule import Schedule
 from explorer.editing.task_vector import NamedTensors, TaskVector, check_same_layout, count_blocks
 from explorer.errors import RecipeError, UnknownNameError
 from explorer.recipe import Recipe
@@ -26,15 +27,25 @@ def merge(
             f"A recipe in the {recipe.space!r} space has no merged weights: its features are "
             "linear in the coefficients. Measure it with ex.accuracy instead."
         )
-    edit = combined_vector(vectors, recipe)
+    return with_edit(base, combined_vector(vectors, recipe, base), recipe.schedule)
+
+
+def with_edit(
+    base: NamedTensors, edit: TaskVector | None, schedule: Schedule | None
+) -> dict[str, Tensor]:
+    """theta_0 + schedule(edit) as a new dictionary; theta_0 itself for None."""
     if edit is None:
         return {key: tensor.clone() for key, tensor in base.items()}
-    edit = edit.scaled(recipe.schedule, count_blocks(base))
-    return edit.apply_to(base)
+    return edit.scaled(schedule, count_blocks(base)).apply_to(base)
 
 
-def combined_vector(vectors: Mapping[str, TaskVector], recipe: Recipe) -> TaskVector | None:
-    """What the method makes of the active vectors, before the schedule; None when all are zero."""
+def combined_vector(
+    vectors: Mapping[str, TaskVector], recipe: Recipe, base: NamedTensors
+) -> TaskVector | None:
+    """What the method makes of the active vectors of ``base``, before the schedule.
+
+    None when no coefficient is active.
+    """
     check_tasks(recipe, vectors)
     method = find_method(recipe.method)
     chosen = {task: vectors[task] for task in recipe.active}
@@ -43,7 +54,7 @@ def combined_vector(vectors: Mapping[str, TaskVector], recipe: Recipe) -> TaskVe
         return None
     for task, vector in chosen.items():
         check_same_layout(first, vector, "the first task vector", f"the one of {task!r}")
-    return method(chosen, recipe.active, **dict(recipe.options))
+    return method(chosen, recipe.active, base, **dict(recipe.options))
 
 
 def check_tasks(recipe: Recipe, tasks: Mapping[str, object] | list[str]) -> None:

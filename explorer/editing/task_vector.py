@@ -7,6 +7,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from explorer.checkpoints.families import article, check_activation, family_of
 from explorer.editing.layers import layer_name, layer_names, layer_of
 from explorer.editing.schedule import Schedule
 from explorer.errors import CheckpointError
@@ -42,9 +43,13 @@ class TaskVector(Mapping[str, Tensor]):
     def between(cls, base: NamedTensors, tuned: NamedTensors) -> "TaskVector":
         """tuned - base, strictly: a name on one side only, or another shape, is an error.
 
-        Integer buffers are skipped. Raises CheckpointError naming the key.
+        Integer buffers are skipped. Raises CheckpointError naming the key, both towers when they
+        are of different families, and both activations when the files tell different ones.
         """
+        found, wanted = (getattr(side, "activation", None) for side in (tuned, base))
+        check_activation(found, wanted, str(getattr(tuned, "name", "The fine-tuned checkpoint")))
         base, tuned = _floating(base), _floating(tuned)
+        _check_same_family(base, tuned)
         check_same_layout(base, tuned, "the base", "the fine-tuned checkpoint")
         return cls({key: tuned[key].to(base[key].dtype) - base[key] for key in base})
 
@@ -192,6 +197,19 @@ def check_same_layout(
                 f"{tuple(second[key].shape)} in {second_name}: "
                 "both must come from the same architecture."
             )
+
+
+def _check_same_family(base: NamedTensors, tuned: NamedTensors) -> None:
+    """Raise CheckpointError naming both towers when they are known, and not the same."""
+    found, wanted = (
+        family_of({key: tuple(tensor.shape) for key, tensor in side.items()})
+        for side in (tuned, base)
+    )
+    if found is not None and wanted is not None and found.title != wanted.title:
+        raise CheckpointError(
+            f"This is {article(found.title)}, the base is {article(wanted.title)}: a task vector "
+            "needs two towers of one architecture. Subtract the base that it was fine-tuned from."
+        )
 
 
 def _floating(tensors: NamedTensors) -> dict[str, Tensor]:

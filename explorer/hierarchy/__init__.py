@@ -11,6 +11,7 @@ tree grammar is belief propagation. Levels of the tree are called ``depth`` (0 t
 leaves), levels of noise ``level`` (0 none, 1 all).
 """
 
+from explorer.hierarchy import learning
 from explorer.hierarchy.controls import flat_mixture, gaussian_field
 from explorer.hierarchy.evidence import (
     PROCESSES,
@@ -35,6 +36,7 @@ __all__ = [
     "forward_backward",
     "gaussian_field",
     "gaussian_likelihood",
+    "learning",
     "masking_likelihood",
     "mean_field",
     "posterior",

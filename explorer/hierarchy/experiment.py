@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from explorer.compute.device import pick_device
-from explorer.compute.run import Run
+from explorer.compute.run import Run, coarse_to_fine
 from explorer.errors import GrammarError
 from explorer.hierarchy.chunks import block_variance, changes_by_chunk
 from explorer.hierarchy.evidence import Process, check_level, find_process
@@ -91,7 +91,7 @@ def streamed(levels: Sequence[float], measure: Any, experiment: Experiment) -> "
 
     def partials(run: Run) -> Iterator["xr.Dataset"]:
         found: dict[float, Measured] = {}
-        for level in _coarse_to_fine(levels):
+        for level in coarse_to_fine(levels):
             done = len(found)
             run.checkpoint(done / len(levels))
             found[level] = measure(
@@ -166,7 +166,8 @@ class _Work:
         numbers = uniforms(self.g, self.seed, which, self.samples).to(self.device)
         if self.process.draw:  # every trajectory is a column of its own
             numbers = numbers.flatten(1)[..., None]
-        beliefs = Beliefs.of(self.g, likelihood, sums=True)
+        # Sums pay where they are drawn from more than once.
+        beliefs = Beliefs.of(self.g, likelihood, sums=self.process.draw is None)
         trees = [tree.view(len(tree), len(which), -1) for tree in beliefs.draw(numbers)]
         changed = [tree != t[..., None] for tree, t in zip(trees, truth, strict=True)]
         sigma = changed[-1].float() * 2 - 1
@@ -198,8 +199,7 @@ class _Work:
 
     def _marginals(self, beliefs: Beliefs, truth: list[Tensor], data: int) -> np.ndarray:
         if self.process.draw is not None and self.samples > MARGINAL_TRAJECTORIES:
-            likelihood = beliefs.likelihood.view(data, self.samples, *beliefs.likelihood.shape[1:])
-            beliefs = Beliefs.of(self.g, likelihood[:, :MARGINAL_TRAJECTORIES].flatten(0, 1))
+            beliefs = beliefs.thinned(self.samples, MARGINAL_TRAJECTORIES)
         return _of_truth(beliefs.marginals(), truth, data)
 
     def _noised(self, likelihood: Tensor, shown: int) -> np.ndarray:
@@ -232,13 +232,3 @@ def _natural_trees(g: Grammar, trees: list[Tensor]) -> np.ndarray:
         for depth, tree in enumerate(trees)
     ]
     return torch.cat(ordered, dim=-1).cpu().numpy().astype(np.int16)
-
-
-def _coarse_to_fine(levels: Sequence[float]) -> list[float]:
-    """Both ends first, then halving steps, so that early partials span the whole range."""
-    order = dict.fromkeys([0, len(levels) - 1])
-    step = len(levels) // 2
-    while step >= 1:
-        order |= dict.fromkeys(range(0, len(levels), step))
-        step //= 2
-    return [levels[i] for i in order]

@@ -6,6 +6,7 @@ is one matrix (symbols, nodes x columns) whose child blocks are views, and a ste
 propagation is a few gathers of whole rows. A column is one string's evidence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,13 +24,25 @@ class DepthRules:
 
     ``children`` int64 (s, symbols x m): the k-th symbol of each rule. ``up[k]`` (m, symbols): the
     row of each rule's k-th child in messages viewed as (v x s, ...). ``down[k]``: for the
-    k-th child, the rules that hold each of its v symbols there, as rows of their parent
-    (p, v) and of their other children; shorter lists end in the row past the last parent.
+    k-th child, the rules that hold each of its v symbols there, see `Holders`.
     """
 
     children: Tensor
     up: list[Tensor]
-    down: list[list[Tensor]]
+    down: list["Holders"]
+
+
+@dataclass(frozen=True)
+class Holders:
+    """The rules that hold each symbol at one of their places, symbols with most of them first.
+
+    ``picks[0][p]`` are the parents of each symbol's p-th rule, ``picks[1:][p]`` the rows of its
+    other children, of as many symbols as have such a rule. ``place`` (v): where in that order a
+    symbol stands.
+    """
+
+    picks: list[list[Tensor]]
+    place: Tensor
 
 
 @lru_cache(maxsize=16)
@@ -42,27 +55,28 @@ def _depth_rules(table: np.ndarray, v: int, device: torch.device) -> DepthRules:
     symbols, m, s = table.shape
     flat = table.reshape(-1, s)
     rows = flat * s + np.arange(s)  # of rule (a, r) at a m + r, child k
-    down = []
-    for k in range(s):
-        lists = _rules_by_symbol(flat[:, k], v)
-        parent = np.where(lists < len(flat), lists // m, symbols)
-        padded = np.minimum(lists, len(flat) - 1)
-        down.append([parent] + [rows[padded, j] for j in range(s) if j != k])
     return DepthRules(
         torch.tensor(flat.T.copy(), device=device),
         [torch.tensor(rows[:, k].reshape(symbols, m).T.copy(), device=device) for k in range(s)],
-        [[torch.tensor(picks, device=device) for picks in child] for child in down],
+        [_holders(flat, rows, k, v, m, device) for k in range(s)],
     )
 
 
-def _rules_by_symbol(symbol_of_rule: np.ndarray, v: int) -> np.ndarray:
-    """Numbers of the rules that hold each symbol, (longest list, v), padded with their count."""
-    counts = np.bincount(symbol_of_rule, minlength=v)
-    lists = np.full((max(1, counts.max()), v), len(symbol_of_rule))
-    order = np.argsort(symbol_of_rule, kind="stable")
-    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    lists[place, symbol_of_rule[order]] = order
-    return lists
+def _holders(
+    flat: np.ndarray, rows: np.ndarray, k: int, v: int, m: int, device: torch.device
+) -> Holders:
+    counts = np.bincount(flat[:, k], minlength=v)
+    by_count = np.argsort(-counts, kind="stable")
+    place = np.empty_like(by_count)
+    place[by_count] = np.arange(v)
+    by_symbol = np.argsort(flat[:, k], kind="stable")
+    first = np.cumsum(counts) - counts
+    counts, first = counts[by_count], first[by_count]
+    terms = [by_symbol[first[counts > p] + p] for p in range(counts.max())]
+    others = [j for j in range(flat.shape[1]) if j != k]
+    found = [[rule // m for rule in terms]] + [[rows[rule, j] for rule in terms] for j in others]
+    picks = [[torch.tensor(row, device=device) for row in column] for column in found]
+    return Holders(picks, torch.tensor(place, device=device))
 
 
 @lru_cache(maxsize=64)
@@ -87,6 +101,15 @@ class Upward:
     slack: list[Tensor]
     log_evidence: Tensor
     rule_sums: list[Tensor]
+
+    def thinned(self, group: int, kept: int) -> "Upward":
+        """The messages of the first ``kept`` of every ``group`` columns, without rule sums."""
+
+        def first(x: Tensor) -> Tensor:
+            return x.view(*x.shape[:-1], -1, group)[..., :kept].flatten(-2)
+
+        slack = [first(x) for x in self.slack]
+        return Upward([first(x) for x in self.beliefs], slack, first(self.log_evidence), [])
 
 
 def upward(
@@ -145,12 +168,13 @@ def _one_down(
     depth: int,
     arithmetic: Arithmetic,
 ) -> tuple[Tensor, Tensor]:
-    s = len(rule.up)
-    below = up.beliefs[depth].view(up.beliefs[depth].shape[0] * s, -1)
-    above = torch.cat([down, torch.full_like(down[:1], arithmetic.zero)])
-    messages = [
-        arithmetic.sum_of_products([above] + [below] * (s - 1), picks) for picks in rule.down
-    ]
+    s, v = len(rule.up), len(up.beliefs[depth])
+    below = up.beliefs[depth].view(v * s, -1)
+    messages = []
+    for child in rule.down:
+        found = arithmetic.sum_of_products([down] + [below] * (s - 1), child.picks)
+        unheld = found.new_full((v - len(found), found.shape[1]), arithmetic.zero)
+        messages.append(torch.cat([found, unheld]).index_select(0, child.place))
     message, taken = arithmetic.rescaled(torch.stack(messages, dim=1).flatten(1))
     before = torch.minimum(_least(up.slack[depth], s), down_slack).clamp(max=1)
     return message, taken * before.repeat(s)
@@ -178,7 +202,7 @@ def draw_trees(
 
     The root from u_0 (uniform classes); then at each node rule r of its symbol a with
     probability ~ prod_k u_{child k}(R_l[a, r, k]). ``uniforms`` in [0, 1) are one a draw,
-    (1 + inner nodes, columns, samples). ``up`` must hold its rule sums.
+    (1 + inner nodes, columns, samples). Without its rule sums ``up`` must be plain.
     """
     columns = uniforms.shape[1]
     roots = arithmetic.normalised(up.beliefs[:1])[0].cumsum(0)[..., None].to(uniforms.dtype)
@@ -189,8 +213,11 @@ def draw_trees(
         nodes = len(symbol)
         numbers = uniforms[start : start + nodes]
         start += nodes
-        chosen = _draw_rules(up.rule_sums[depth], symbol, numbers)
-        at = symbol * len(up.rule_sums[depth]) + chosen
+        if up.rule_sums:
+            chosen = _draw_rules(up.rule_sums[depth], symbol, numbers)
+        else:
+            chosen = _draw_unsummed(rule, up.beliefs[depth + 1], symbol, numbers)
+        at = symbol * len(rule.up[0]) + chosen
         symbol = torch.stack([child.take(at) for child in rule.children])
         symbol = symbol.view(-1, columns, uniforms.shape[2])
         trees.append(symbol)
@@ -198,11 +225,36 @@ def draw_trees(
 
 
 def _draw_rules(sums: Tensor, symbol: Tensor, uniforms: Tensor) -> Tensor:
+    """For each node the first rule of its symbol whose running sum exceeds its share of all."""
     nodes, columns, _ = symbol.shape
     column = torch.arange(nodes * columns, device=symbol.device).view(nodes, columns, 1)
     at = symbol * (nodes * columns) + column
-    threshold = sums[-1].take(at) * uniforms.to(sums.dtype)
-    chosen = torch.zeros_like(symbol)
+    return _first_beyond([partial.take(at) for partial in sums], uniforms)
+
+
+def _draw_unsummed(rule: DepthRules, below: Tensor, symbol: Tensor, uniforms: Tensor) -> Tensor:
+    """The same where the sums were not kept: those of the one symbol of each node alone.
+
+    ``below`` are the plain upward beliefs of the depth below. The numbers are added in the order
+    of ``Plain.partial_sums``, so that both ways draw the same.
+    """
+    nodes, columns, _ = symbol.shape
+    column = torch.arange(nodes * columns, device=symbol.device).view(nodes, columns, 1)
+    sums: list[Tensor] = []
+    starts = [rows * (nodes * columns) for rows in rule.up]
+    for rows in zip(*starts, strict=True):
+        first, *more = (start.take(symbol).add_(column) for start in rows)
+        weight = below.take(first)
+        for at in more:
+            weight *= below.take(at)
+        sums.append(sums[-1] + weight if sums else weight)
+    return _first_beyond(sums, uniforms)
+
+
+def _first_beyond(sums: Sequence[Tensor], uniforms: Tensor) -> Tensor:
+    """Which sum is the first beyond ``uniforms`` times the last; the last, if rounding hides it."""
+    threshold = sums[-1] * uniforms.to(sums[-1].dtype)
+    chosen = torch.zeros_like(threshold, dtype=torch.int64)
     for partial in sums[:-1]:
-        chosen += partial.take(at) <= threshold
+        chosen += partial <= threshold
     return chosen

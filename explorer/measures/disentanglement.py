@@ -16,7 +16,7 @@ from explorer.compute.store import Store
 from explorer.editing.methods import find_method
 from explorer.errors import RecipeError, UnknownNameError
 from explorer.measures.error_map import Predictions, class_dtype, error_map
-from explorer.measures.grid import Alphas, Grid
+from explorer.measures.grid import Alphas, Cell, Grid
 from explorer.measures.kept_cells import KeptCells
 from explorer.measures.plane import Counts, Plane, Subset, plane_of
 from explorer.measures.provenance import provenance
@@ -89,10 +89,10 @@ def checked_pair(model: "Model", tasks: Sequence[str]) -> tuple[str, str]:
 
 
 def checked_method(recipe: Recipe) -> None:
-    """Raise RecipeError for options a method does not have, or no linear one in a linear space."""
+    """Raise RecipeError for options a method lacks, and in a linear space for no weighted sum."""
     method = find_method(recipe.method)
     method.check_options(dict(recipe.options))
-    if recipe.space != "weights" and not method.linear:
+    if recipe.space != "weights" and not method.one_pass:
         raise RecipeError(
             f"The method {recipe.method!r} is not linear; the {recipe.space!r} space is made "
             "for task_arithmetic."
@@ -182,25 +182,36 @@ class ErrorMap:
     ) -> Iterator[tuple[int, int]]:
         """(cells done, cells) after every PACE_S seconds, and when all are done."""
         grid, counts = predictions.grid, predictions.counts
-        keep = counts == self.subset.counts
-        # What is known comes first: a finer map never begins coarser than the one before.
-        cells = sorted(grid.visits(), key=lambda cell: not (keep and kept.get(cell)))
         axes, shown_at = {*grid.axis_cells()}, time.monotonic()
-        n_axis = len(axes)
-        for i, cell in enumerate(cells, 1):
-            classes = kept.get(cell) if keep else None
-            if classes is None:
-                classes = plane.predict(cell, counts, progress.begin)
-                if keep:
-                    kept.put(cell, classes)
+        n_axis, n_cells = len(axes), len(grid.visits())
+        for i, (cell, classes) in enumerate(self._classes(grid, counts, plane, kept, progress), 1):
             predictions.put(cell, classes)
             progress.advance(sum(counts))
             axes.discard(cell)
             # Axes may lie outside the points shown: begin when a cell of the map itself is there.
-            if not axes and n_axis < i < len(cells) and time.monotonic() - shown_at > PACE_S:
-                yield i, len(cells)
+            if not axes and n_axis < i < n_cells and time.monotonic() - shown_at > PACE_S:
+                yield i, n_cells
                 shown_at = time.monotonic()
-        yield len(cells), len(cells)
+        yield n_cells, n_cells
+
+    def _classes(
+        self, grid: Grid, counts: Counts, plane: Plane, kept: KeptCells, progress: "_Progress"
+    ) -> Iterator[tuple[Cell, list[np.ndarray]]]:
+        """Every cell with its classes. What is known comes first: a finer map never begins
+        coarser than the one before."""
+        keep = counts == self.subset.counts
+        missing = []
+        for cell in grid.visits():
+            known = kept.get(cell) if keep else None
+            if known is None:
+                missing.append(cell)
+            else:
+                yield cell, known
+        computed = plane.stream(missing, counts, progress.begin)
+        for cell, classes in zip(missing, computed, strict=True):
+            if keep:
+                kept.put(cell, classes)
+            yield cell, classes
 
     def _attrs(self, stage: _Stage, plane: Plane) -> dict[str, Any]:
         return provenance(

@@ -1,20 +1,22 @@
 """Where in input space the neural tangent kernel's eigenfunctions live, for two tasks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
+from explorer.compute.device import memory_facts
 from explorer.compute.lanczos import Eigenpairs, lanczos
+from explorer.compute.lanes import Found, Lanes
 from explorer.compute.run import Run
 from explorer.errors import RecipeError
 from explorer.measures.disentanglement import checked_pair
 from explorer.measures.plane import Subset
 from explorer.measures.provenance import provenance
-from explorer.models.tangent import jacobian_product
+from explorer.models.tangent import Linearisation
 from explorer.models.towers import build_tower, load_weights
 from explorer.tasks.task import Split, check_count, check_seed
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
     from explorer.models.model import Model
 
-# Images of one product; forward mode holds primal and tangent of every layer.
-_BATCH = 25
+# Images of one graph, and the share of the free memory that graphs may keep.
+_BATCH, _KEPT = 25, 0.5
 # An eigenvalue counts as found when its error bound is this share of it; steps at most per rank.
 TOLERANCE = 2e-2
 _STEPS = 4
@@ -46,7 +48,7 @@ def kernel_localisation(
     After Ortiz-Jimenez et al. 2023, section 5. The outputs are z(x) = [W1; W2] f(x) / |f_0(x)|,
     logits through both tasks' heads with the length of the base's feature held constant; the
     kernel is J J^T over all outputs of ``n`` images a task (fewer where there are fewer), never
-    formed: a step costs one backward and one forward-mode product. Variables over ``rank`` (1 is
+    formed: a step costs one product with J^T and one with J. Variables over ``rank`` (1 is
     the largest): eigenvalue, residual (bound on its error); over (task, rank): energy, the share
     of the eigenfunction's square on the task's images (sums to 1 over tasks), and carried, the
     share of J tau_task's square, on all images, along it. Partials have lower ranks first.
@@ -61,72 +63,92 @@ def kernel_localisation(
 
 
 class TangentKernel:
-    """K = J J^T of the head-projected outputs, by products; vectors are (images * classes,)."""
+    """K = J J^T of the head-projected outputs, by products; vectors are (images * classes,).
+
+    Batches run side by side, each through graphs that are kept where memory allows. Close it, or
+    use ``closing``: it has threads.
+    """
 
     def __init__(self, subset: Subset, run: Run) -> None:
         self._run = run
         store, model = subset.model.image_store, subset.model
         pixels = torch.cat([store.range(subset.range(i)) for i in range(2)])
-        self._images = store.normalised(pixels, torch.float32).split(_BATCH)
         resident = model.resident("weights")
         views = resident.layout.views(resident.theta0)
         self._base = {key: tensor.clone() for key, tensor in views.items()}
         self._tower = load_weights(build_tower(model.architecture), self._base)
         self._weight = torch.cat([subset.head(i).weight for i in range(2)])
-        with torch.no_grad():
-            features = torch.cat([self._tower(x) for x in self._images])
-        self._lengths = features.norm(dim=1, keepdim=True).split(_BATCH)
         self.shape = (len(pixels), len(self._weight))
+        self._images = store.normalised(pixels, torch.float32).split(_BATCH)
+        self._lanes = Lanes(model.device)
+        self._graphs: list[Linearisation] = []
+        first = self._graph(0)
+        if first.nbytes * len(self._images) < _KEPT * 1e9 * memory_facts(model.device)["available"]:
+            others = range(1, len(self._images))
+            self._graphs = [first, *self._lanes.map(self._graph, others)]
+        features = self._on_lanes(lambda i: self._graph(i).features)
+        self._lengths = [f.norm(dim=1, keepdim=True) for f in features]
 
-    def derivative(self, delta: dict[str, Tensor]) -> np.ndarray:
+    def derivative(self, delta: Mapping[str, Tensor]) -> np.ndarray:
         """J delta: how the outputs move with the weights, float64."""
-        parts = []
-        for images, length in zip(self._images, self._lengths, strict=True):
-            self._run.checkpoint()
-            moved = jacobian_product(self._tower, self._base, delta, images)[1]
-            parts.append((moved / length) @ self._weight.T)
-        return torch.cat(parts).double().cpu().numpy().ravel()
+
+        def part(i: int) -> Tensor:
+            return (self._graph(i).product(delta) / self._lengths[i]) @ self._weight.T
+
+        return torch.cat(self._on_lanes(part)).double().cpu().numpy().ravel()
 
     def gradient(self, vector: np.ndarray) -> dict[str, Tensor]:
-        """J^T vector, by one backward pass."""
-        rows = torch.from_numpy(vector.reshape(self.shape)).to(self._weight)
-        total = {key: torch.zeros_like(tensor) for key, tensor in self._base.items()}
-        batches = zip(self._images, self._lengths, rows.split(_BATCH), strict=True)
-        for images, length, part in batches:
-            self._run.checkpoint()
-            with torch.enable_grad():
-                leaves = {key: t.detach().requires_grad_() for key, t in self._base.items()}
-                features = functional_call(self._tower, leaves, (images,))
-                projected = (features * ((part @ self._weight) / length)).sum()
-                found = torch.autograd.grad(projected, list(leaves.values()))
-            for key, gradient in zip(leaves, found, strict=True):
-                total[key] += gradient
+        """J^T vector."""
+        rows = torch.from_numpy(vector.reshape(self.shape)).to(self._weight).split(_BATCH)
+
+        def part(i: int) -> dict[str, Tensor]:
+            return self._graph(i).transposed_product(rows[i] @ self._weight / self._lengths[i])
+
+        total, *others = self._on_lanes(part)
+        for other in others:
+            for key, tensor in other.items():
+                total[key] += tensor
         return total
 
     def product(self, vector: np.ndarray) -> np.ndarray:
         """K vector."""
         return self.derivative(self.gradient(vector))
 
+    def close(self) -> None:
+        """End the threads that compute."""
+        self._lanes.close()
+
+    def _on_lanes(self, function: Callable[[int], Found]) -> list[Found]:
+        """``function`` of the number of every batch, in order."""
+        return self._lanes.map(function, range(len(self._images)))
+
+    def _graph(self, i: int) -> Linearisation:
+        """The graphs of a batch: those that are kept, or new ones."""
+        self._run.checkpoint()
+        if self._graphs:
+            return self._graphs[i]
+        return Linearisation(self._tower, self._base, self._images[i])
+
 
 def _partials(run: Run, subset: Subset, rank: int) -> Iterator["xr.Dataset"]:
-    kernel = TangentKernel(subset, run)
-    resident = subset.model.resident("weights")
-    edits = np.array([kernel.derivative(resident.vector(task)) for task in subset.tasks])
-    size = int(np.prod(kernel.shape))
-    rank = min(rank, size)
-    start = np.random.default_rng(subset.seed).standard_normal(size)
-    shown = 0
-    steps = lanczos(kernel.product, start, _STEPS * rank + 8)
-    for step, ritz in enumerate(steps, 1):
-        found = ritz(rank)
-        good = _converged(found)
-        run.checkpoint(max(good / rank, step / (_STEPS * rank + 8)))
-        if good == rank:
-            break
-        if good >= max(1, 2 * shown):
-            shown = good
-            yield _dataset(subset, ritz(good), edits, kernel.shape, rank, step)
-    yield _dataset(subset, found, edits, kernel.shape, rank, step)
+    with closing(TangentKernel(subset, run)) as kernel:
+        resident = subset.model.resident("weights")
+        edits = np.array([kernel.derivative(resident.vector(task)) for task in subset.tasks])
+        size = int(np.prod(kernel.shape))
+        rank = min(rank, size)
+        start = np.random.default_rng(subset.seed).standard_normal(size)
+        shown = 0
+        steps = lanczos(kernel.product, start, _STEPS * rank + 8)
+        for step, ritz in enumerate(steps, 1):
+            found = ritz(rank)
+            good = _converged(found)
+            run.checkpoint(max(good / rank, step / (_STEPS * rank + 8)))
+            if good == rank:
+                break
+            if good >= max(1, 2 * shown):
+                shown = good
+                yield _dataset(subset, ritz(good), edits, kernel.shape, rank, step)
+        yield _dataset(subset, found, edits, kernel.shape, rank, step)
 
 
 def _converged(found: Eigenpairs) -> int:

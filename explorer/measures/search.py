@@ -5,19 +5,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from explorer.compute.engine import ImageRange
-from explorer.compute.run import Run
+from explorer.compute.run import Run, coarse_to_fine
 from explorer.errors import NothingFeasibleError, RecipeError, UnknownNameError
-from explorer.measures.provenance import provenance
+from explorer.measures.trials import Trials, relative
 from explorer.recipe import Recipe
-from explorer.tasks.task import Split, check_count
+from explorer.tasks.task import Split
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from explorer.compute.engine import Engine
     from explorer.editing.schedule import Schedule
     from explorer.models.model import Model
 
@@ -49,9 +46,10 @@ def best_shared_coefficient(
             raise UnknownNameError("task vector", task, m.tasks)
 
     def partials(run: Run) -> Iterator["xr.Dataset"]:
-        tuned = np.array([search.fine_tuned(task, run) for task in search.sizes])
+        trials = search.trials
+        tuned = np.array([trials.fine_tuned(task, run).mean() for task in search.sizes])
         found: dict[float, list[float]] = {}
-        for c in _coarse_to_fine(search.points):
+        for c in coarse_to_fine(search.points):
             recipe = Recipe(m.name, dict.fromkeys(search.sizes, c), schedule, space=space)
             found[c] = search.accuracies(recipe, run, len(found))
             yield _shared_dataset(search, found, tuned)
@@ -94,7 +92,7 @@ def negation(
     def partials(run: Run) -> Iterator["xr.Dataset"]:
         base = search.accuracies(Recipe(m.name), run, 0)
         found: dict[float, list[float]] = {}
-        for c in _coarse_to_fine(search.points):
+        for c in coarse_to_fine(search.points):
             recipe = Recipe(m.name, {task: -c}, schedule, space=space)
             found[c] = search.accuracies(recipe, run, len(found))
             yield _negation_dataset(search, found, base, control_threshold * base[1])
@@ -114,12 +112,8 @@ def negation_coefficient(found: "xr.Dataset") -> float:
 class _Search:
     """What is searched where: checked points, and images of each task."""
 
-    model: "Model"
-    engine: "Engine"
-    sizes: dict[str, int]
+    trials: Trials
     points: list[float]
-    split: Split
-    space: str
 
     @classmethod
     def of(
@@ -134,44 +128,19 @@ class _Search:
         points = sorted({float(c) for c in grid})
         if not points or not np.isfinite(points).all():
             raise RecipeError("The grid of a search must hold at least one finite number.")
-        sizes = {task: check_count(n, m.n_images(task, split), task) for task in tasks}
-        Recipe(space=space)  # refuses an unknown space
-        return cls(m, m.engine(), sizes, points, split, space)
+        return cls(Trials.of(m, tasks, split, n, space), points)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return self.trials.sizes
 
     def accuracies(self, recipe: Recipe, run: Run, done: int) -> list[float]:
         """Accuracy on each task of a recipe, the ``done``-th point."""
-        fraction = done / len(self.points)
-        run.checkpoint(fraction)
-        ranges = [ImageRange(task, self.split, 0, k) for task, k in self.sizes.items()]
-        features = self.engine.features(
-            recipe, ranges, on_batch=lambda n_images: run.checkpoint(fraction)
-        )
-        return [self._accuracy(r.task, f) for r, f in zip(ranges, features, strict=True)]
-
-    def fine_tuned(self, task: str, run: Run) -> float:
-        """Accuracy of theta_0 + tau_task on the task."""
-        images = ImageRange(task, self.split, 0, self.sizes[task])
-        features = self.model.references.fine_tuned(
-            self.space, images, torch.float32, lambda n_images: run.checkpoint()
-        )
-        return self._accuracy(task, features)
-
-    def _accuracy(self, task: str, features: torch.Tensor) -> float:
-        labels = self.model.images(task, len(features), self.split)[1]
-        predicted = self.model.head(task).logits(features).argmax(-1)
-        return float(np.mean(predicted.cpu().numpy() == labels))
+        return self.trials.accuracies(recipe, run, done / len(self.points))
 
     def attrs(self, n_found: int, **more: Any) -> dict[str, Any]:
         """Provenance of a partial result with ``n_found`` points."""
-        return provenance(
-            self.model,
-            split=self.split,
-            space=self.space,
-            seed="images in stored order",
-            n_images=sum(self.sizes.values()),
-            complete=n_found == len(self.points),
-            **more,
-        )
+        return self.trials.attrs(n_found == len(self.points), **more)
 
 
 def _shared_dataset(
@@ -181,8 +150,7 @@ def _shared_dataset(
 
     coefficients = np.array(sorted(found))
     accuracy = np.array([found[c] for c in coefficients])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        normalized = np.where(tuned > 0, accuracy / tuned, np.nan)
+    normalized = relative(accuracy, tuned)
     # A task on which even its own vector gets nothing right says nothing about the sum.
     known = tuned > 0
     mean = normalized[:, known].mean(1) if known.any() else np.zeros(len(coefficients))
@@ -255,13 +223,3 @@ def _conclusion(
         f"At strength {best:g}, {task!r} goes from {base[0]:.3f} to {chosen[0]:.3f} while "
         f"{control!r} goes from {base[1]:.3f} to {chosen[1]:.3f} (allowed: {floor:.3f})."
     )
-
-
-def _coarse_to_fine(points: list[float]) -> list[float]:
-    """Both ends first, then halving steps, so that early partials span the whole range."""
-    order = dict.fromkeys([0, len(points) - 1])
-    step = len(points) // 2
-    while step >= 1:
-        order |= dict.fromkeys(range(0, len(points), step))
-        step //= 2
-    return [points[i] for i in order]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.checkpoints.catalogue import resolve
+from explorer.checkpoints.finding import resolve
 from explorer.checkpoints.reading import check_finite, read_checkpoint, read_json, read_safetensors
 from explorer.checkpoints.zoo import ModelFolder
 from explorer.compute.device import limit_threads, pick_device
@@ -18,7 +18,7 @@ from explorer.compute.images import ImageStore
 from explorer.compute.references import LinearFeatures, References
 from explorer.compute.resident import ResidentWeights, check_vector
 from explorer.editing.task_vector import TaskVector
-from explorer.errors import CheckpointError, RecipeError, UnknownNameError
+from explorer.errors import CheckpointError, ModelError, RecipeError, UnknownNameError
 from explorer.models.heads import ZeroShotHead, zero_shot_head
 from explorer.models.tokens import Vocabulary
 from explorer.models.towers import (
@@ -29,6 +29,7 @@ from explorer.models.towers import (
     load_weights,
 )
 from explorer.recipe import SPACES
+from explorer.tasks.finding import task_images
 from explorer.tasks.task import Split, Task
 
 if TYPE_CHECKING:
@@ -37,16 +38,39 @@ if TYPE_CHECKING:
 _VECTOR_FOLDER = {"weights": "vectors", "posthoc": "vectors", "tangent": "tangent"}
 
 
-def open_model(name_or_path: str | Path = "glyphs", device: str = "auto") -> "Model":
-    """Open a model of the catalogue, or any folder in its format.
+def open_model(
+    name_or_path: str | Path = "glyphs",
+    device: str = "auto",
+    tasks: Sequence[str] | None = None,
+    activation: str | None = None,
+) -> "Model":
+    """Open a model of the catalogue, a folder or file of checkpoints, or what was pulled of a hub.
 
         m = ex.open_model("glyphs")
+        m = ex.open_model("fusion-bench-vit-b-32", tasks=["mnist", "svhn"])   # after ex.pull
+        m = ex.open_model("hub:owner/name")                                   # after ex.pull
 
-    ``device`` is "auto" (CUDA where it works), "cpu", "cuda", "cuda:1", ... Raises
-    UnknownNameError with the nearest names, CheckpointError for damaged or foreign files,
-    ModelError for a description or device that cannot be used.
+    ``device`` is "auto" (CUDA where it works), "cpu", "cuda", "cuda:1", ... For published sets and
+    loose checkpoints, ``tasks`` chooses among theirs (each kept in memory takes four bytes a
+    parameter), and ``activation`` ("quick_gelu" or "gelu") says what no file tells. The
+    images of their tasks are those that ``ex.open_task`` prepared; ``missing`` of the model says
+    what does not work.
+
+    Raises UnknownNameError with the nearest names, CheckpointError for damaged or foreign files,
+    HubError for what has not been pulled, ModelError for a description or device that cannot be
+    used.
     """
-    return Model(resolve(name_or_path), device)
+    found = resolve(name_or_path)
+    if not isinstance(found, ModelFolder):
+        from explorer.models.published_model import PublishedModel
+
+        return PublishedModel(found, device, tasks, activation)
+    if tasks is not None or activation is not None:
+        raise ModelError(
+            f"{found.name} is a complete model, which opens with all its tasks and its own "
+            "activation: leave out 'tasks' and 'activation'."
+        )
+    return Model(found, device)
 
 
 class Model:
@@ -56,6 +80,9 @@ class Model:
     features are shared, and each session adds an ``engine()``. Everything is read when it is
     first needed.
     """
+
+    missing: str = ""
+    """What cannot be done with this model and why, in a sentence; empty for a complete one."""
 
     def __init__(self, folder: ModelFolder, device: str = "auto") -> None:
         self.folder = folder
@@ -79,6 +106,7 @@ class Model:
         self._text: tuple[TextTower, Vocabulary] | None = None
         self._heads: dict[tuple, ZeroShotHead] = {}
         self._resident: dict[str, ResidentWeights] = {}
+        self._engines: dict[int, Engine] = {}
         self._lock = threading.RLock()
 
     # --- tasks -------------------------------------------------------------------------------
@@ -115,7 +143,7 @@ class Model:
         if name not in self.tasks:
             raise UnknownNameError("task vector", name, self.tasks)
         path = self.folder.file(_vector_folder(space), f"{name}.safetensors")
-        tensors = read_checkpoint(path)
+        tensors = dict(read_checkpoint(path))
         check_vector(tensors, self.base, name)
         return TaskVector({key: tensors[key] for key in self.base})
 
@@ -133,6 +161,17 @@ class Model:
         from explorer.compute.engine import Engine
 
         return Engine(self, precision)
+
+    def shared_engine(self, number: int = 0) -> "Engine":
+        """An engine that several sessions use in turns, the same for the same number.
+
+        Each batch is computed with its own recipe, so that they do not disturb each other; what
+        they pay is a merge whenever another recipe was last.
+        """
+        with self._lock:
+            if number not in self._engines:
+                self._engines[number] = self.engine()
+            return self._engines[number]
 
     def best_shared_coefficient(self, space: str = "weights") -> float | None:
         """The coefficient that the card reports as best for the sum of all vectors, or None."""
@@ -177,6 +216,11 @@ class Model:
                 self._heads[key] = zero_shot_head(self.encode_text, scale, names, prompts)
             return self._heads[key]
 
+    def heads_made_of(self) -> list[bytes]:
+        """Contents of the files that heads are made of: what results on them depend on."""
+        names = ("text.safetensors", "vocabulary.json")
+        return [self.folder.file(name).read_bytes() for name in names]
+
     @property
     def vocabulary(self) -> Vocabulary:
         """The words that prompts may use."""
@@ -186,7 +230,7 @@ class Model:
 
     def _read_base(self) -> dict[str, Tensor]:
         path = self.folder.file("base.safetensors")
-        tensors = read_checkpoint(path)
+        tensors = dict(read_checkpoint(path, architecture=self.architecture))
         tower = build_tower(self.architecture)
         check_tower(tensors, tower, f"{self.name}/{path.name}")
         return {key: tensors[key].float() for key in tower.state_dict()}
@@ -215,18 +259,13 @@ class Model:
         return Vocabulary(tokens, tower.context_length)
 
     def _task(self, name: str) -> Task:
-        info = self.card["task_info"][name]
         size = self.architecture["vision_cfg"].get("image_size", 224)
-        return Task(
-            name=name,
-            title=info.get("title", name),
-            class_names=tuple(info["class_names"]),
-            templates=tuple(info["templates"]),
-            path=self.folder.path / "tasks" / f"{name}.npz",
-            image_size=size if isinstance(size, int) else size[0],
+        return task_images(
+            self.folder.path,
+            name,
+            self.card["task_info"][name],
+            size if isinstance(size, int) else size[0],
             control=name == self.control,
-            source=info.get("source", ""),
-            licence=info.get("licence", ""),
         )
 
     def _pixels(self, name: str, split: Split) -> np.ndarray:

@@ -34,6 +34,9 @@ class Task:
 
     ``templates`` are prompts with ``{}`` where the class name goes. ``control`` marks a task that
     no vector was made for. The validation split serves every choice; the test split, the figures.
+    A file with images of ``stored_size`` pixels is read at ``image_size``: resized when they are
+    asked for, by what CLIP's own preprocessing does (bicubic). ``limit`` is how many images of a
+    split there are to be at most.
     """
 
     name: str
@@ -45,10 +48,14 @@ class Task:
     control: bool = False
     source: str = ""
     licence: str = ""
+    stored_size: int | None = field(repr=False, default=None)
+    limit: int | None = field(repr=False, default=None)
     _splits: dict[str, tuple[np.ndarray, np.ndarray]] = field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, init=False, repr=False, compare=False
     )
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _lock: threading.Lock = field(
+        default_factory=threading.Lock, init=False, repr=False, compare=False
+    )
 
     def images(
         self, n: int | None = None, split: Split = "test"
@@ -59,7 +66,7 @@ class Task:
         """
         images, labels = self._read(split)
         n = check_count(n, len(labels), self.name)
-        return images[:n], labels[:n], list(self.class_names)
+        return resized(images[:n], self.image_size), labels[:n], list(self.class_names)
 
     def n_images(self, split: Split = "test") -> int:
         """How many images the split holds."""
@@ -76,13 +83,34 @@ class Task:
         return np.random.default_rng([zlib.crc32(self.name.encode()), seed]).permutation(n)
 
     def _read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        if split not in SPLITS:
-            raise UnknownNameError("split", split, SPLITS)
         with self._lock:
             if split not in self._splits:
-                shape = (self.image_size, self.image_size, 3)
-                self._splits[split] = read_images(self.path, split, len(self.class_names), shape)
+                images, labels = self._load(split)
+                self._splits[split] = images[: self.limit], labels[: self.limit]
             return self._splits[split]
+
+    def _load(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        if split not in SPLITS:
+            raise UnknownNameError("split", split, SPLITS)
+        size = self.stored_size or self.image_size
+        return read_images(self.path, split, len(self.class_names), (size, size, 3))
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Square uint8 images (n, s, s, 3) at another size, (n, size, size, 3); read-only.
+
+    Bicubic by Pillow, as in the preprocessing of Radford et al. 2021. The images themselves where
+    they have the size already.
+    """
+    if images.shape[1:3] == (size, size):
+        return images
+    from PIL import Image
+
+    larger = np.empty((len(images), size, size, 3), np.uint8)
+    for row, image in zip(larger, images, strict=True):
+        row[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    larger.flags.writeable = False
+    return larger
 
 
 def check_count(n: int | None, available: int, task: str) -> int:

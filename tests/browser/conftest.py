@@ -63,7 +63,8 @@ def _is_outside(url: str) -> bool:
 @pytest.fixture(scope="session")
 def served(tiny_folder: Path, tmp_path_factory) -> Iterator[serving.Served]:
     """The app served on the tiny model."""
-    folder, env = tmp_path_factory.mktemp("served"), serving.environment(tiny_folder.parent)
+    folder = tmp_path_factory.mktemp("served")
+    env = serving.environment(tiny_folder.parent, folder / "cache")
     with serving.served(folder, "tiny", env) as app:
         yield app
 
@@ -74,7 +75,7 @@ def counting(tiny_folder: Path, tmp_path) -> Iterator[serving.Served]:
     port = serving.free_port()
     app = serving.Served(f"http://127.0.0.1:{port}/", tmp_path / "log.txt")
     command = [sys.executable, str(Path(__file__).parent / "counting_server.py"), str(port)]
-    env = serving.environment(tiny_folder.parent)
+    env = serving.environment(tiny_folder.parent, tmp_path / "cache")
     with serving.running(command, app.log, app.url, env=env):
         yield app
 
@@ -82,7 +83,8 @@ def counting(tiny_folder: Path, tmp_path) -> Iterator[serving.Served]:
 @pytest.fixture(scope="session")
 def lab(tiny_folder: Path, tmp_path_factory) -> Iterator[serving.Lab]:
     """A JupyterLab of its own, which finds the tiny model."""
-    folder, env = tmp_path_factory.mktemp("lab"), serving.environment(tiny_folder.parent)
+    folder = tmp_path_factory.mktemp("lab")
+    env = serving.environment(tiny_folder.parent, folder / "cache")
     with serving.lab(folder, env) as running:
         yield running
 

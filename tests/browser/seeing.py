@@ -60,3 +60,13 @@ def set_number(page, name: str, value: str) -> None:
     field = page.get_by_role("spinbutton", name=f"{name}, exact value", exact=True)
     field.fill(value)
     field.press("Enter")
+
+
+def assert_fits_narrow_and_wide_windows(page) -> None:
+    """The last output of a notebook is no wider than its cell, in windows of three widths."""
+    for width in (1000, 1270, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(500)
+        output = page.locator(".jp-OutputArea-output").last
+        overflow = output.evaluate("o => o.scrollWidth - o.clientWidth")
+        assert overflow <= 2, f"the lens overflows a window of {width} px by {overflow} px"

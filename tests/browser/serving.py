@@ -53,14 +53,21 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def environment(models: Path | None = None, threads: int = 1) -> dict[str, str]:
-    """The processes' environment; models is a folder of model folders beside the embedded ones."""
+def environment(
+    models: Path | None = None, cache: Path | None = None, threads: int = 1
+) -> dict[str, str]:
+    """The processes' environment.
+
+    models is a folder of model folders beside the embedded ones, cache where results are kept
+    instead of this machine's own folder (whose old results make a computation end at once).
+    """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     own = {
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
-    return {**os.environ, **own, **({"EXPLORER_MODELS": str(models)} if models else {})}
+    given = {"EXPLORER_MODELS": models, "EXPLORER_CACHE": cache}
+    return {**os.environ, **own, **{name: str(path) for name, path in given.items() if path}}
 
 
 @contextmanager

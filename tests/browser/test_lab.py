@@ -7,7 +7,15 @@ ask no content network for anything (see `page` in conftest).
 from __future__ import annotations
 
 import pytest
-from seeing import chart, edited, slider, tiles, wait_until_complete
+from seeing import (
+    REPAINTED,
+    assert_fits_narrow_and_wide_windows,
+    chart,
+    edited,
+    slider,
+    tiles,
+    wait_until_complete,
+)
 
 OPEN = "import explorer as ex\nm = ex.open_model('tiny')"
 LENS = "lens = ex.ArithmeticLens(m)\nlens"
@@ -64,12 +72,7 @@ def test_a_slider_in_a_cell_changes_chart_and_gallery_and_undo_brings_them_back(
 def test_the_lens_fits_a_narrow_and_a_wide_cell(page, lab):
     lab.open(page, [OPEN, LENS])
     wait_until_complete(page)
-    for width in (1000, 1270, 1920):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_timeout(500)
-        output = page.locator(".jp-OutputArea-output").last
-        overflow = output.evaluate("o => o.scrollWidth - o.clientWidth")
-        assert overflow <= 2, f"the lens overflows a window of {width} px by {overflow} px"
+    assert_fits_narrow_and_wide_windows(page)
 
 
 def test_every_tab_opens_without_asking_anybody_outside(page, lab):
@@ -100,3 +103,42 @@ def test_the_ipywidget_in_a_vbox_is_observed_and_set(page, lab, until):
     page.get_by_role("button", name="halve").click()
     page.locator(".widget-label", has_text="{'digits': 1.0}").wait_for()
     until(lambda: slider(page, "Digits").input_value() == "1", "the slider follows the widget")
+
+
+MARKS = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
+    .filter((v) => v.el.getClientRects().length)
+    .map((v) => v.model.renderers.map((r) => r.data_source)
+        .filter((s) => s?.columns().includes("marker"))
+        .map((s) => [...s.get_array("x")].length))
+    .filter((sources) => sources.length).map(([shipped]) => shipped)"""
+
+
+def test_the_hierarchy_lens_turns_to_learning_and_back_in_a_cell(page, lab, until):
+    lab.open(
+        page,
+        [
+            "import explorer as ex\n"
+            "ex.HierarchyLens(query='view.grammar=8,2,2,4&view.n=6,8&view.level=0.6')"
+        ],
+    )
+    tree = page.locator(".rhm-tree")
+    page.wait_for_function(REPAINTED)
+    page.locator(".rhm-tree[data-level]").wait_for()
+    page.get_by_role("button", name="Learning", exact=True).click()
+    until(
+        lambda: len(page.evaluate(MARKS)) == 5 and min(page.evaluate(MARKS)) > 15,
+        "five charts with their curves",
+    )
+    assert not tree.locator("canvas").is_visible()
+    page.get_by_role("button", name="rescale: Tuples cluster by their parent").click()
+    until(
+        lambda: page.locator("button[aria-pressed=true]", has_text="rescale").count() == 1,
+        "one axis is divided by the law",
+    )
+    page.get_by_role("button", name="Denoising", exact=True).click()
+    until(lambda: tree.locator("canvas").is_visible(), "the tree is back")
+    assert not page.locator(".head .title").first.is_visible()
+    tree.locator("input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    until(lambda: tree.get_attribute("data-level") == "0.61", "and follows its slider")
+    page.locator(".notices .text", has_text="curves: 41 levels").last.wait_for()

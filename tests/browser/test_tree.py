@@ -26,6 +26,14 @@ LENS = """import explorer as ex
 lens = ex.HierarchyLens(ex.hierarchy.Grammar.random(8, 2, 2, 4))
 lens.state.set_counts(6, 8)
 lens"""
+LEARNING = "view.lens=hierarchy&view.view=learning"
+PANELS = (
+    "Tuples cluster by their parent",
+    "Correlations rise above the noise",
+    "Latents or tokens as targets",
+    "A diffusion model learns the rules",
+    "… and then memorises its examples",
+)
 LATENCY = """async (move) => {
     // From the event to the frame after the canvas shows another level, in this page.
     const find = (root) => {
@@ -57,10 +65,11 @@ POINTS = """(name) => [...Bokeh.index.query((v) => v.model.type === "Figure")]
 @pytest.fixture(scope="module")
 def lens_url(tmp_path_factory) -> Iterator[str]:
     """The lens alone, served."""
-    port, log = serving.free_port(), tmp_path_factory.mktemp("tree") / "log.txt"
+    port, folder = serving.free_port(), tmp_path_factory.mktemp("tree")
     url = f"http://127.0.0.1:{port}/"
     command = [sys.executable, "-c", SERVE, str(port)]
-    with serving.running(command, log, url, env=serving.environment()):
+    env = serving.environment(cache=folder / "cache")
+    with serving.running(command, folder / "log.txt", url, env=env):
         yield url
 
 
@@ -253,3 +262,94 @@ def test_the_app_opens_the_lens_without_a_model_and_the_others_when_they_are_cho
     page.get_by_role("button", name="Random hierarchy model").click()
     until(lambda: "view.lens=hierarchy" in address(page), "and back")
     until(lambda: page.locator(".rhm-tree canvas").is_visible(), "the tree is there")
+
+
+def learning_marks(page) -> list[list[float]]:
+    """x of the shipped marks of every chart of the learning view, as the browser holds them."""
+    return page.evaluate(
+        """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
+            .filter((v) => v.el.getClientRects().length)
+            .map((v) => v.model.renderers.map((r) => r.data_source)
+                .filter((s) => s?.columns().includes("marker"))
+                .map((s) => [...s.get_array("x")]))
+            .filter((sources) => sources.length).map(([shipped]) => shipped)"""
+    )
+
+
+def live_marks(page) -> list[int]:
+    """How many live marks there are on each chart of the learning view."""
+    return page.evaluate(
+        """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
+            .map((v) => v.model.renderers.map((r) => r.data_source)
+                .filter((s) => s?.columns().includes("marker")))
+            .filter((sources) => sources.length)
+            .map((sources) => [...sources[1].get_array("x")].length)"""
+    )
+
+
+def test_learning_shows_a_curve_in_every_panel(lens, until):
+    lens.get_by_role("button", name="Learning", exact=True).click()
+    until(lambda: "view.view=learning" in address(lens), "the address says so")
+    until(
+        lambda: len(learning_marks(lens)) == 5 and min(map(len, learning_marks(lens))) > 15,
+        "five charts with marks",
+    )
+    for title in PANELS:
+        lens.locator(".head .title", has_text=title).wait_for()
+    assert lens.locator(".head .shipped").all_inner_texts() == ["cached"] * 5
+    assert not lens.locator(".rhm-tree canvas").is_visible()
+    lens.get_by_role("button", name="Denoising", exact=True).click()
+    until(lambda: lens.locator(".rhm-tree canvas").is_visible(), "the tree is back")
+    assert not lens.locator(".head .title").first.is_visible()
+
+
+def test_learning_measures_live_rescales_and_is_restored_by_its_address(page, lens_url, until):
+    page.goto(f"{lens_url}?{LEARNING}")
+    until(lambda: len(learning_marks(page)) == 5, "all charts")
+    until(lambda: min(map(len, learning_marks(page))) > 15, "with their curves")
+    title = PANELS[0]
+    page.get_by_role("slider", name=f"examples: {title}").focus()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("button", name=f"measure: {title}").click()
+    page.locator(".head .said", has_text="seed 1000: ratio").wait_for()
+    until(lambda: sum(live_marks(page)) == 1, "one magenta mark")
+    before = learning_marks(page)
+    page.get_by_role("button", name=f"rescale: {title}").click()
+    until(lambda: learning_marks(page)[0] != before[0], "the axis is divided by the law")
+    assert min(learning_marks(page)[0]) == pytest.approx(1 / 8, rel=0.01)
+    until(lambda: "view.scaled=tuples_cluster" in address(page), "it is in the address")
+    assert "view.examples=tuples_cluster:1024" in address(page)
+    page.goto(address(page))
+    until(lambda: len(learning_marks(page)) == 5, "all charts again")
+    assert (
+        page.get_by_role("slider", name=f"examples: {title}").get_attribute("aria-valuetext")
+        == "P = 1,024"
+    )
+    until(
+        lambda: learning_marks(page)[0] and min(learning_marks(page)[0]) < 1, "rescaled as before"
+    )
+
+
+def test_training_in_the_learning_view_can_be_stopped(page, lens_url, until):
+    page.goto(f"{lens_url}?{LEARNING}")
+    until(lambda: len(learning_marks(page)) == 5, "all charts")
+    title = PANELS[4]
+    page.get_by_role("slider", name=f"examples: {title}").focus()
+    page.keyboard.press("End")
+    page.get_by_role("button", name=f"measure: {title}").click()
+    page.locator(".head .said", has_text="measuring P = 1,024").wait_for()
+    page.get_by_role("button", name=f"stop: {title}").click()
+    page.get_by_role("button", name=f"measure: {title}").wait_for()
+    assert sum(live_marks(page)) == 0
+
+
+def test_the_learning_view_is_saved_as_a_file(page, lens_url, until, tmp_path):
+    page.goto(f"{lens_url}?{LEARNING}")
+    until(lambda: len(learning_marks(page)) == 5, "all charts")
+    page.get_by_role("button", name="save", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name="CSV").click()
+    assert download.value.suggested_filename == "rhm-learning.csv"
+    path = tmp_path / "file"
+    download.value.save_as(path)
+    assert "tuples_cluster,cached" in path.read_text()

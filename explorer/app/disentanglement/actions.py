@@ -105,6 +105,11 @@ class Actions(Listening):
             },
         )
 
+    def pairs(self, message: Message) -> None:
+        """The space of all pairs."""
+        state = self._lens.state
+        self._do(message, {"choose": lambda: state.set_pairs_space(str(message["name"]))})
+
     def difference(self, message: Message) -> None:
         """Which task's differing images, which page of them."""
         state, shown = self._lens.state, self._lens.images.page

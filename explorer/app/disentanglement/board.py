@@ -15,6 +15,7 @@ from explorer.app.disentanglement.layers import colour_limits, layer_values
 from explorer.app.disentanglement.palette import palette
 from explorer.app.disentanglement.picture import Picture, caption, pair_titles, subtitle
 from explorer.app.disentanglement.spec import KINDS, MapSpec
+from explorer.app.disentanglement.state import MOST_PINS
 from explorer.app.screen import push
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 WIDEST = "max(320px, min(100vh - 370px, 56vh))"
 """Of one map: then maps, captions and the first images fit a window together."""
-
-
-MOST_PINS = 2
-"""Maps that can be kept beside those chosen."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from explorer.app import theme
 from explorer.app.disentanglement.palette import ERROR
 
 ENERGIES = ("energy0", "energy1")
+PAIRS = "Disentanglement error (%) of every pair, mean over its map"
 WAITING = "The kernel is computed after the maps"
 
 
@@ -46,7 +47,7 @@ class PairMatrix:
                 height=400,
                 tools="save",
                 toolbar_location="above",
-                title="Disentanglement error (%) of every pair, mean over its map",
+                title=PAIRS,
             )
         )
         squares = chart.rect(
@@ -104,8 +105,12 @@ class PairMatrix:
             "ink": ["#ffffff" if e < 0.62 * limit else "#16202b" for e in error.ravel()],
         }
 
-    def show(self, result: xr.Dataset | None) -> None:
-        """Put measured pairs on screen, with colours from 0 to the largest error."""
+    def show(self, result: xr.Dataset | None, space: str) -> None:
+        """Put measured pairs on screen, with colours from 0 to the largest error.
+
+        space: what the kind of their maps is called.
+        """
+        self.figure.title.text = f"{PAIRS}: {space}"
         columns = self._columns(result)
         finite = [e for e in columns["error"] if np.isfinite(e)]
         if finite:

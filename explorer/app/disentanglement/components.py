@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import param
 
-from explorer.app.components import JAVASCRIPT, Messenger, style
+from explorer.app.components import JAVASCRIPT, Messenger, script, style
 
 
 class Plane(Messenger):
@@ -22,7 +22,7 @@ class Plane(Messenger):
     seed = param.Integer(0)
     heard = param.Integer(0, doc="Counts messages answered: after each the fields tell the truth.")
 
-    _esm = JAVASCRIPT / "plane.js"
+    _esm = script("plane.js")
     _stylesheets = style("plane.css")
 
 
@@ -70,3 +70,14 @@ class Difference(Messenger):
 
     _esm = JAVASCRIPT / "difference.js"
     _stylesheets = style("difference.css")
+
+
+class Choice(Messenger):
+    """One of a few, as buttons side by side."""
+
+    label = param.String("", doc="What is chosen.")
+    choices = param.List(doc="In order: {name, title, explanation}.")
+    chosen = param.String("")
+
+    _esm = JAVASCRIPT / "choice.js"
+    _stylesheets = style("scale.css")

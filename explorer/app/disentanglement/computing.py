@@ -33,9 +33,10 @@ PACE = 0.1
 
 @dataclass(frozen=True)
 class PairsSpec:
-    """The mean error of all pairs of tasks, in weight space."""
+    """The mean error of all pairs of tasks."""
 
     seed: int
+    space: str = "weights"
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,9 @@ class Computing:
             if isinstance(spec, PairsSpec):
                 from explorer import disentanglement_pairs
 
-                return disentanglement_pairs(self.model, n=PAIRS_IMAGES, seed=spec.seed)
+                return disentanglement_pairs(
+                    self.model, n=PAIRS_IMAGES, space=spec.space, seed=spec.seed
+                )
             from explorer import kernel_localisation
 
             return kernel_localisation(self.model, spec.pair, n=KERNEL_IMAGES, seed=spec.seed)

@@ -10,6 +10,7 @@ import panel_material_ui as pmui
 from explorer.app.disentanglement.board import Board
 from explorer.app.disentanglement.charts import Eigenfunctions, PairMatrix
 from explorer.app.disentanglement.picture import Picture
+from explorer.app.disentanglement.spec import KINDS
 from explorer.app.display import MARK, LensDisplay
 from explorer.app.late import LateChart
 from explorer.app.theme import MATERIAL
@@ -39,7 +40,9 @@ class Display(LensDisplay):
         self.eigenfunctions = Eigenfunctions()
         outdated = lens.drawing.outdated
         explanation = pmui.Typography(KERNEL, variant="body2", margin=(6, 10))
-        self._pairs = LateChart(self.matrix.figure, lambda: outdated("pairs"), [], "820px")
+        self._pairs = LateChart(
+            self.matrix.figure, lambda: outdated("pairs"), [lens.drawing.spaces], "820px"
+        )
         self._kernel = LateChart(
             self.eigenfunctions.figure, lambda: outdated("kernel"), [explanation], "980px"
         )
@@ -62,15 +65,20 @@ class Display(LensDisplay):
         return self.tabs.active == [*TABS].index(tab)
 
     def show_pairs(self, pairs: Picture | None) -> None:
-        """Draw the matrix of all pairs, while its tab is open."""
-        if self._open("pairs"):
-            self._pairs.draw(lambda: self.matrix.show(None if pairs is None else pairs.result))
+        """Draw the matrix of all pairs, if there is that of the space on screen, while its tab is
+        open."""
+        if not self._open("pairs"):
+            return
+        wanted = self.lens.pairs_spec
+        result = pairs.result if pairs is not None and pairs.spec == wanted else None
+        self._pairs.draw(lambda: self.matrix.show(result, KINDS[wanted.space]))
 
     def _tapped(self, event: Any) -> None:
         if event.x is None or event.y is None:
             return
         pair = self.matrix.pair_at(event.x, event.y)
         if pair is not None:
+            self.lens.state.show(self.lens.state.pairs_space, True)
             self.lens.state.set_pair(*pair)
 
     def show_kernel(self, kernel: Picture | None) -> None:

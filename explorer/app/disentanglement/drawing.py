@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from explorer.app.components import Mixer, Notices, Toolbar
 from explorer.app.disentanglement import links, saving
 from explorer.app.disentanglement.actions import Actions
-from explorer.app.disentanglement.components import Difference, Plane, Scale
+from explorer.app.disentanglement.components import Choice, Difference, Plane, Scale
 from explorer.app.disentanglement.differing import change_sentence, count_sentence
 from explorer.app.disentanglement.layers import LAYERS, layer_name
 from explorer.app.disentanglement.palette import stops
 from explorer.app.disentanglement.picture import pair_titles, time_left
-from explorer.app.disentanglement.spec import EXPLANATIONS, KINDS
+from explorer.app.disentanglement.spec import EXPLANATIONS, KINDS, SPACES
 from explorer.app.disentanglement.state import EXTENTS, RESOLUTIONS
 from explorer.app.drawing import LINK_BASE
 from explorer.app.gallery import COLUMNS
@@ -56,6 +56,14 @@ class Drawing:
             actions.toolbar, link_base=LINK_BASE, saves=[*saving.FILES], loads=False
         )
         self.scale = Scale(actions.scale, margin=(2, 12))
+        self.spaces = Choice(
+            actions.pairs,
+            label="in the space",
+            choices=[
+                {"name": space, "title": KINDS[space], "explanation": EXPLANATIONS[space]}
+                for space in SPACES
+            ],
+        )
         self.difference = Difference(actions.difference, columns=COLUMNS)
         self.notices = Notices(actions.notices)
         self.screen = Screen(
@@ -167,6 +175,7 @@ class Drawing:
         )
 
     def _pairs(self) -> None:
+        self.spaces.chosen = self.lens.state.pairs_space
         for display in self.displays:
             display.show_pairs(self.lens.pairs)
 

@@ -26,6 +26,7 @@ from explorer.app import theme
 from explorer.app.disentanglement.layers import columns
 from explorer.app.disentanglement.palette import ERROR
 from explorer.app.disentanglement.spec import MapSpec
+from explorer.app.text import axis_sizes, scale_text
 
 SEARCH_REGION = (0.0, 1.0)
 """Where merging coefficients are usually searched, on both axes."""
@@ -161,25 +162,12 @@ class HeatMap:
     def _scale_text(self) -> None:
         """Larger text on a larger map, so that the back of the room can read it."""
         chart = self.figure
-        resize = CustomJS(
-            args={
-                "chart": chart,
-                "axes": [*chart.xaxis, *chart.yaxis],
-                "subtitle": self.subtitle,
-            },
-            code="""
-                const px = Math.round(Math.max(12, Math.min(19, chart.inner_width / 20)))
-                const size = `${px}px`, large = `${px + 3}px`, small = `${px - 1}px`
-                if (chart.title.text_font_size === large) return
-                for (const axis of axes) {
-                    axis.major_label_text_font_size = size
-                    axis.axis_label_text_font_size = size
-                }
-                chart.title.text_font_size = large
-                subtitle.text_font_size = small
-            """,
-        )
-        chart.js_on_change("inner_width", resize)
+        sizes = [
+            *axis_sizes(chart),
+            (chart.title, "text_font_size", 3),
+            (self.subtitle, "text_font_size", -1),
+        ]
+        scale_text(chart, sizes, per=27, low=12, high=19)
 
     def _listen(self) -> None:
         self._gesture = ColumnDataSource({"x": [0.0], "y": [0.0], "kind": [""], "at": [0.0]})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from explorer.app.disentanglement import links, saving
-from explorer.app.disentanglement.board import MOST_PINS, Slot, limits_of
+from explorer.app.disentanglement.board import Slot, limits_of
 from explorer.app.disentanglement.computing import Computing, KernelSpec, PairsSpec, Spec
 from explorer.app.disentanglement.display import Display
 from explorer.app.disentanglement.drawing import Drawing
@@ -42,6 +42,8 @@ class DisentanglementLens(Lens):
     each as by `ex.disentanglement`; `lens.state` says what belongs there and can be changed.
     """
 
+    model: Model
+
     def __init__(
         self,
         model: Model,
@@ -60,7 +62,7 @@ class DisentanglementLens(Lens):
         self.titles = {task: model.task(task).title for task in model.tasks}
         self.state = MapState(model.tasks, model.name)
         self.pictures: dict[str, Picture] = {}
-        self.pins: list[Picture] = []
+        self._pinned: dict[MapSpec, Picture] = {}
         self.pairs: Picture | None = None
         self.kernel: Picture | None = None
         self.tab = ""
@@ -102,7 +104,18 @@ class DisentanglementLens(Lens):
     def slots(self) -> list[Slot]:
         """The maps in order: those chosen, then those pinned."""
         chosen = [Slot(spec, self.pictures.get(spec.kind)) for spec in self.state.specs]
-        return chosen + [Slot(picture.spec, picture, pinned=True) for picture in self.pins]
+        pins = self.state.pins
+        return chosen + [Slot(spec, self._pinned.get(spec), pinned=True) for spec in pins]
+
+    @property
+    def pins(self) -> list[Picture]:
+        """What there is of the pinned maps, in order."""
+        return [self._pinned[spec] for spec in self.state.pins if spec in self._pinned]
+
+    @property
+    def pairs_spec(self) -> PairsSpec:
+        """The matrix of all pairs that belongs on screen."""
+        return PairsSpec(self.state.seed, self.state.pairs_space)
 
     def _fresh(self) -> list[Picture]:
         """Pictures of the chosen maps that are what was asked for."""
@@ -121,9 +134,9 @@ class DisentanglementLens(Lens):
     @property
     def complete(self) -> bool:
         """Whether every map on screen is finished."""
-        fresh = self._fresh()
-        return len(fresh) == len(self.state.maps) and all(
-            picture.result.attrs["complete"] for picture in fresh
+        return all(
+            slot.picture is not None and not slot.stale and slot.picture.result.attrs["complete"]
+            for slot in self.slots()
         )
 
     # State -> computation -> screen
@@ -134,7 +147,9 @@ class DisentanglementLens(Lens):
         watch(lambda *_: outdated("maps", "scale"), ["layer", "terms", "fitted"])
         watch(lambda *_: outdated("maps", "images"), ["looked_at"])
         watch(lambda *_: self.follow_images(), ["recipe", "looked_at", "task", "page"])
-        watch(lambda *_: outdated("link"), [*MAPS, "layer", "terms", "fitted"])
+        watch(self._also_asked, ["pins", "pairs_space"])
+        also = ["layer", "terms", "fitted", "pins", "pairs_space"]
+        watch(lambda *_: outdated("link"), [*MAPS, *also])
         self.drawing.screen.draw_now()
 
     def start(self) -> None:
@@ -153,15 +168,22 @@ class DisentanglementLens(Lens):
             self._want()
         self.drawing.outdated("recipe", "plane", "maps", "point")
 
+    def _also_asked(self, *_events: Any) -> None:
+        """The state asks for other pinned maps, or for all pairs in another space."""
+        if self._started and not self.stopped:
+            self._want()
+        self.drawing.outdated("maps", "scale", "pairs", "notices")
+
     def _want(self) -> None:
         """Have computed what belongs on screen, the maps first."""
         self.stopped = False
         self._asked_for = {*self.state.specs}
         more: dict[str, list[Spec]] = {
-            "pairs": [PairsSpec(self.state.seed)],
+            "pairs": [self.pairs_spec],
             "kernel": [KernelSpec(self.state.pair, self.state.seed)],
         }
-        self.computing.want([*self.state.specs, *more.get(self.tab, [])])
+        maps = dict.fromkeys([*self.state.specs, *self.state.pins])
+        self.computing.want([*maps, *more.get(self.tab, [])])
         self.drawing.outdated("notices")
 
     _asked_for: frozenset[MapSpec] | set[MapSpec] = frozenset()
@@ -179,6 +201,11 @@ class DisentanglementLens(Lens):
 
     def _mapped(self, picture: Picture) -> None:
         wanted = self.state.spec(picture.spec.kind)
+        if picture.spec in self.state.pins:
+            self._pinned[picture.spec] = picture
+            self.drawing.outdated("maps", "scale", "notices")
+            if picture.spec != wanted:
+                return
         before = self.pictures.get(wanted.kind)
         if picture.spec != wanted and before is not None and before.spec == wanted:
             return  # never replace the right picture by an older one
@@ -229,16 +256,13 @@ class DisentanglementLens(Lens):
         """Keep a map as it is beside the others."""
         if slot.picture is None:
             raise RecipeError("There is nothing on this map yet; pin it in a moment.")
-        if len(self.pins) >= MOST_PINS:
-            raise RecipeError(f"{MOST_PINS} maps are pinned already; let one of them go first.")
-        if slot.picture not in self.pins:
-            self.pins.append(slot.picture)
-            self.drawing.outdated("maps", "scale")
+        self.state.pin(slot.picture.spec)
+        self._pinned.setdefault(slot.picture.spec, slot.picture)
 
     def unpin(self, slot: Slot) -> None:
         """Let a pinned map go."""
-        self.pins = [picture for picture in self.pins if picture is not slot.picture]
-        self.drawing.outdated("maps", "scale")
+        self.state.unpin(slot.spec)
+        self._pinned.pop(slot.spec, None)
 
     # Links, code, files
 
@@ -249,7 +273,7 @@ class DisentanglementLens(Lens):
 
     def to_python(self) -> str:
         """The maps on screen as Python that computes the same."""
-        return saving.python(self.model.name, self.state.specs)
+        return saving.python(self.model.name, self.state.specs, self.state.pins)
 
     def _named(self, what: str) -> tuple[str, str]:
         name = saving.file_name(self.model.name, self.state.pair, saving.kind(what))
@@ -257,16 +281,15 @@ class DisentanglementLens(Lens):
 
     def file(self, what: str) -> bytes:
         """What is on screen as a file: "png" and "svg" (all maps), "csv" (their numbers), "nc"
-        (the map that is looked at, every prediction included)."""
+        (all maps, every prediction included, each a group)."""
         saving.kind(what)
         fresh = self._fresh()
         if not fresh:
             raise ExplorerError("No map is computed yet; save again in a moment.")
         if what == "csv":
-            return saving.csv([*fresh, *self.pins])
+            return saving.csv(fresh, self.pins)
         if what == "nc":
-            looked_at = [p for p in fresh if p.spec.kind == self.state.looked_at]
-            return saving.netcdf((looked_at or fresh)[0].result)
+            return saving.netcdf(fresh, self.pins)
         return saving.figure(self, [*fresh, *self.pins], what)
 
     # Displays and life

@@ -2,6 +2,9 @@
 
 All names start with "view.", as those of the other lens do, so that no task can be mistaken for
 one: `base=glyphs&view.lens=disentanglement&view.pair=mnist,letters&view.point=0.6,0.3`.
+
+A pinned map is its pair, kind, range, points, images and seed, and LiNeS's two numbers where it has
+them: `view.pin1=mnist,letters:weights:-3,3:21:400:0`.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote
 
-from explorer.app.disentanglement.state import MapState
+from explorer.app.disentanglement.spec import MapSpec
+from explorer.app.disentanglement.state import MOST_PINS, MapState
 from explorer.app.links import VIEW, Link, take
 from explorer.errors import RecipeError
 
@@ -21,7 +25,7 @@ def to_query(state: MapState) -> str:
     """The query part of a link that restores this state."""
     view = {
         "lens": LENS,
-        "pair": ",".join(quote(quote(task, safe="")) for task in state.pair),
+        "pair": _names(state.pair),
         "point": _numbers(state.point),
         "maps": ",".join(state.maps),
         "range": _numbers(state.extent),
@@ -35,6 +39,9 @@ def to_query(state: MapState) -> str:
         view["lines"] = _numbers(state.lines)
     if state.fitted:
         view["colours"] = "fitted"
+    if state.pairs_space != "weights":
+        view["pairs"] = state.pairs_space
+    view |= {f"pin{i}": _pinned(spec) for i, spec in enumerate(state.pins, 1)}
     base = quote(state.recipe.base, safe="")
     return "&".join([f"base={base}", *(f"{VIEW}{key}={text}" for key, text in view.items())])
 
@@ -53,6 +60,9 @@ def apply(link: Link, state: MapState) -> list[str]:
 
 
 def _steps(state: MapState) -> dict[str, Callable[[str], Any]]:
+    def pin(name: str) -> Callable[[str], Any]:
+        return lambda text: state.pin(_spec(text, name, state))
+
     # In this order: a point must lie in the range, on the axes of the pair.
     return {
         "pair": lambda text: state.set_pair(*(unquote(t) for t in _two(text, "pair"))),
@@ -66,7 +76,40 @@ def _steps(state: MapState) -> dict[str, Callable[[str], Any]]:
         "layer": state.set_layer,
         "terms": state.set_terms,
         "colours": lambda text: state.param.update(fitted=text == "fitted"),
+        "pairs": state.set_pairs_space,
+        **{name: pin(name) for name in (f"pin{i}" for i in range(1, MOST_PINS + 1))},
     }
+
+
+def _pinned(spec: MapSpec) -> str:
+    """A map as text."""
+    parts = [_names(spec.pair), spec.kind, _numbers(spec.extent)]
+    parts += [f"{spec.points}", f"{spec.n}", f"{spec.seed}"]
+    return ":".join(parts if spec.lines is None else [*parts, _numbers(spec.lines)])
+
+
+def _spec(text: str, name: str, state: MapState) -> MapSpec:
+    """The map that a text describes, checked as the lens's own maps are."""
+    parts = text.split(":")
+    if len(parts) not in (6, 7):
+        raise RecipeError(
+            f"The link gives {VIEW}{name}={text[:60]!r}; a pinned map has 6 parts, or 7 with LiNeS."
+        )
+    pair, kind, extent, points, n, seed, *lines = parts
+    asked = MapState(state.tasks, state.recipe.base)
+    asked.set_pair(*(unquote(t) for t in _two(pair, name)))
+    asked.set_maps([kind])
+    asked.set_extent(*_floats(extent, name))
+    asked.set_points(_integer(points, name))
+    asked.set_n(_integer(n, name))
+    asked.set_seed(_integer(seed, name))
+    if lines:
+        asked.set_lines(*_floats(lines[0], name))
+    return asked.spec(kind)
+
+
+def _names(pair: tuple[str, str]) -> str:
+    return ",".join(quote(quote(task, safe="")) for task in pair)
 
 
 def _numbers(values: tuple[float, float]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +27,7 @@ FILES = (
     ["png", "All maps, PNG"],
     ["svg", "All maps, SVG"],
     ["csv", "Numbers of all maps, CSV"],
-    ["nc", "The map whose images are shown, NetCDF"],
+    ["nc", "All maps with every prediction, NetCDF"],
 )
 MIME = {what: saving.MIME[what] for what, _ in FILES}
 
@@ -42,9 +44,16 @@ def file_name(base: str, pair: tuple[str, str], what: str) -> str:
     return saving.file_name("-".join((base, *pair)), what, "disentanglement")
 
 
-def python(base: str, specs: Sequence[MapSpec]) -> str:
+def names(specs: Sequence[MapSpec], pins: Sequence[MapSpec]) -> list[str]:
+    """A name for each map on screen; two may have the same title."""
+    pinned = (f"{spec.title} (pinned {i})" for i, spec in enumerate(pins, 1))
+    return [*(spec.title for spec in specs), *pinned]
+
+
+def python(base: str, specs: Sequence[MapSpec], pins: Sequence[MapSpec] = ()) -> str:
     """Code that computes these maps again, number for number."""
-    lines = [f"    {spec.title!r}: {spec.to_python()}.result()," for spec in specs]
+    maps = zip(names(specs, pins), [*specs, *pins], strict=True)
+    lines = [f"    {name!r}: {spec.to_python()}.result()," for name, spec in maps]
     return "\n".join(
         [
             "import numpy as np",
@@ -60,24 +69,40 @@ def python(base: str, specs: Sequence[MapSpec]) -> str:
     )
 
 
-def csv(pictures: Sequence[Picture]) -> bytes:
+def csv(pictures: Sequence[Picture], pins: Sequence[Picture] = ()) -> bytes:
     """One line a cell, task and map; what each map is in comment lines."""
-    names = ["error", "standard_error", "accuracy", "measured"]
+    columns = ["error", "standard_error", "accuracy", "measured"]
     tables, comments = [], []
-    for picture in pictures:
-        result, spec = picture.result, picture.spec
-        table = result[names].to_dataframe().reset_index()
-        table.insert(0, "map", spec.title)
+    titles = names([p.spec for p in pictures], [p.spec for p in pins])
+    for name, picture in zip(titles, [*pictures, *pins], strict=True):
+        result = picture.result
+        table = result[columns].to_dataframe().reset_index()
+        table.insert(0, "map", name)
         tables.append(table)
         facts = {key: result.attrs[key] for key in ("model", "n", "seed", "precision", "versions")}
-        comments.append(f"# {spec.title}: {spec.to_python()} {facts}\n")
+        comments.append(f"# {name}: {picture.spec.to_python()} {facts}\n")
     text = "".join(comments) + pd.concat(tables).to_csv(index=False)
     return text.encode("utf-8")
 
 
-def netcdf(result: xr.Dataset) -> bytes:
-    """The whole dataset, predictions of every image included."""
-    return saving.netcdf(result)
+def netcdf(pictures: Sequence[Picture], pins: Sequence[Picture] = ()) -> bytes:
+    """Every map, predictions of every image included, each a group of its own: maps on screen may
+    differ in tasks, range and images.
+
+    Groups are named by the kind of map ("weights", "tangent"), pinned ones "weights_pinned1".
+    `xr.open_datatree(path)` opens all of them, `xr.open_dataset(path, group="weights")` one.
+    """
+    groups = {picture.spec.kind: picture for picture in pictures}
+    groups |= {f"{p.spec.kind}_pinned{i}": p for i, p in enumerate(pins, 1)}
+    contents = xr.Dataset(attrs={"maps": ", ".join(groups), "open": "xr.open_datatree(path)"})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "maps.nc"
+        contents.to_netcdf(path, engine="h5netcdf")
+        for name, picture in groups.items():
+            facts = {"title": picture.spec.title, "python": picture.spec.to_python()}
+            result = picture.result.assign_attrs(facts)
+            result.to_netcdf(path, mode="a", group=name, engine="h5netcdf")
+        return path.read_bytes()
 
 
 def figure(lens: DisentanglementLens, pictures: Sequence[Picture], kind: str) -> bytes:

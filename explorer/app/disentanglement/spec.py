@@ -15,6 +15,8 @@ KINDS = {
     "lines": "Standard, LiNeS",
 }
 """Kinds of map that can be chosen, and what they are called."""
+SPACES = ("weights", "posthoc", "tangent")
+"""Kinds of map that need no more than a space: those that all pairs can be measured in."""
 EXPLANATIONS = {
     "weights": "standard task vectors in the ordinary network",
     "posthoc": "the same task vectors in the network linearised at its base",

@@ -9,7 +9,7 @@ from typing import Any
 import param
 
 from explorer.app.disentanglement.layers import LAYERS, TERMS
-from explorer.app.disentanglement.spec import KINDS, MapSpec
+from explorer.app.disentanglement.spec import KINDS, SPACES, MapSpec
 from explorer.app.history import History
 from explorer.errors import RecipeError, UnknownNameError
 from explorer.recipe import Recipe
@@ -20,6 +20,8 @@ RESOLUTIONS = (9, 21, 41)
 MOST_IMAGES = 100_000
 USUAL_IMAGES = 400
 """A task: a 21 x 21 map in less than a minute on two cores, its errors known within 2.5 %."""
+MOST_PINS = 2
+"""Maps that can be kept beside those chosen."""
 START = (0.6, 0.6)
 """Where the point stands first: a cell of the default grid, inside the usual search region."""
 Numbers = tuple[float, float]
@@ -44,6 +46,12 @@ class MapState(param.Parameterized):
     layer = param.Selector(default="error", objects=list(LAYERS))
     terms = param.Selector(default="mean", objects=list(TERMS))
     fitted = param.Boolean(False, doc="Colours fitted to the values, not from 0 to 1.")
+    pins = param.ClassSelector(
+        default=(), class_=tuple, doc="Maps kept beside those chosen, each a `MapSpec`."
+    )
+    pairs_space = param.Selector(
+        default=SPACES[0], objects=list(SPACES), doc="The space in which all pairs are measured."
+    )
     looked_at = param.String("weights", doc="The kind of map whose images are shown.")
     task = param.Integer(0, bounds=(0, 1), doc="The task whose images are shown.")
     page = param.Integer(0, bounds=(0, None))
@@ -177,6 +185,24 @@ class MapState(param.Parameterized):
     def set_seed(self, seed: Any) -> None:
         """Seed of the draw of the images."""
         self.seed = _whole(seed, "The seed", 0, 2**31 - 1)
+
+    def pin(self, spec: MapSpec) -> None:
+        """Keep a map beside those chosen, whatever they become."""
+        if spec in self.pins:
+            return
+        if len(self.pins) >= MOST_PINS:
+            raise RecipeError(f"{MOST_PINS} maps are pinned already; let one of them go first.")
+        self.pins = (*self.pins, spec)
+
+    def unpin(self, spec: MapSpec) -> None:
+        """Let a pinned map go."""
+        self.pins = tuple(pinned for pinned in self.pins if pinned != spec)
+
+    def set_pairs_space(self, space: str) -> None:
+        """Measure all pairs in this space."""
+        if space not in SPACES:
+            raise UnknownNameError("space of all pairs", space, SPACES)
+        self.pairs_space = space
 
     # Changes of the view
 

@@ -2,16 +2,6 @@
 //   {kind: "sizes", v, m, s, L}  {kind: "process", name}  {kind: "renew", what}
 //   {kind: "seed", what, value}  {kind: "count", what, value}  {kind: "control", name, on}
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag)
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "text") node.textContent = value
-    else node.setAttribute(key, value)
-  }
-  node.append(...children)
-  return node
-}
-
 const SIZES = [["v", "symbols"], ["m", "rules a symbol"], ["s", "children a node"], ["L", "levels"]]
 const SEEDS = [["grammar", "rules"], ["datum", "datum"], ["noise", "noise"]]
 

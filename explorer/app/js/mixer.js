@@ -2,17 +2,12 @@
 //   {kind: "set", task | null, value, done, seq}   {kind: "toggle" | "solo" | "reset" | "focus", task}
 // Text arrives as data and is written with textContent only, since names may come from files.
 
-const format = (x) => (Object.is(x, -0) ? 0 : x).toFixed(2)
+// Positions of a drag that may be unanswered, and milliseconds after which no answer is waited for.
+// A busy server then gets fewer of them, not a row of old ones that it would work off in turn.
+const IN_FLIGHT = 2
+const ANSWER_WITHIN = 1500
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag)
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "text") node.textContent = value
-    else node.setAttribute(key, value)
-  }
-  node.append(...children)
-  return node
-}
+const format = (x) => (Object.is(x, -0) ? 0 : x).toFixed(2)
 
 function fill(range) {
   const low = Number(range.min), high = Number(range.max), value = Number(range.value)
@@ -31,14 +26,19 @@ function slider(label, describe) {
 export function render({model}) {
   let seq = 0          // last message sent
   let held = null      // the row under the pointer: the server's echo must not move it
-  let queued = null, frame = 0
+  let queued = null, frame = 0, waiting = 0
   const rows = new Map()
 
   const view = Math.random().toString(36).slice(2)   // the same lens may be on screen twice
-  const send = (message) => model.send_msg({...message, view, seq: ++seq})
+  let sent = 0         // when
+  const send = (message) => { sent = performance.now(); model.send_msg({...message, view, seq: ++seq}) }
   const flush = () => {
     frame = 0
-    if (queued) { send(queued); queued = null }
+    if (!queued) return
+    const late = sent + ANSWER_WITHIN - performance.now()
+    if (seq - (model.heard[view] ?? 0) >= IN_FLIGHT && late > 0) {
+      clearTimeout(waiting); waiting = setTimeout(flush, late)
+    } else { send(queued); queued = null }
   }
   const soon = (message) => {     // a drag gives more events than screens have pictures
     queued = message
@@ -133,7 +133,9 @@ export function render({model}) {
 
   model.on("tasks", build)
   model.on(["low", "high", "step"], limit)
+  model.on("heard", () => { if (!frame) flush() })
   model.on(["values", "muted", "focus", "solo", "shared", "heard"], update)
+  model.on("remove", () => clearTimeout(waiting))
   build()
   return root
 }

@@ -17,7 +17,7 @@ export function render({model}) {
 
   const status = () => {
     line.classList.toggle("busy", model.busy)
-    text.textContent = model.text
+    text.textContent = text.title = model.busy && model.queue ? `${model.text} · ${model.queue}` : model.text
     bar.hidden = !(model.busy && model.progress > 0 && model.progress < 1)
     done.style.width = `${100 * model.progress}%`
     action.textContent = model.action; action.hidden = !model.action
@@ -31,7 +31,7 @@ export function render({model}) {
     item.append(words, close)
     return item
   }))
-  model.on(["text", "busy", "progress", "action"], status)
+  model.on(["text", "busy", "progress", "action", "queue"], status)
   model.on("sentences", sentences)
   status(); sentences()
   // A notebook loses what it is sent before it is connected; from here on it is.

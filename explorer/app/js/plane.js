@@ -2,16 +2,6 @@
 //   {kind: "axis", axis, task}  {kind: "swap"}  {kind: "map", name, on}
 //   {kind: "extent", low, high}  {kind: "points" | "n" | "seed", value}
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag)
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "text") node.textContent = value
-    else node.setAttribute(key, value)
-  }
-  node.append(...children)
-  return node
-}
-
 const minus = (x) => String(x).replace("-", "−")
 
 export function render({model}) {

@@ -11,6 +11,8 @@ const ICONS = {
   load: "M5 20h14v-2H5zm0-10h4v6h6v-6h4l-7-7z",
 }
 const LARGEST_FILE = 1e6
+// Milliseconds of rest before the address changes: it costs some 15, and a drag changes it often.
+const ADDRESS_AFTER = 250
 
 function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
@@ -118,19 +120,22 @@ export function render({model}) {
     const path = event.composedPath(), target = path[0]
     if (target.matches?.("textarea, input[type=text], [contenteditable=true], .cm-content")) return
     const lens = path.find((node) => node.classList?.contains("explorer-lens"))
-    if (lens ? !inside(root, lens) : !model.served) return
+    // On a page of its own the toolbar is beside what the keys were pressed in, not around it.
+    if (!model.served && !(lens && inside(root, lens))) return
     if (!root.getClientRects().length) return      // the app shows another lens
     event.preventDefault(); event.stopPropagation()
     model.send_msg({kind: event.shiftKey ? "redo" : "undo"})
   }
   document.addEventListener("keydown", keys, true)
 
+  let waiting = 0
   const update = () => {
     undo.disabled = !model.can_undo; redo.disabled = !model.can_redo
-    if (model.served) {
-      const address = model.query ? `${location.pathname}?${model.query}` : location.pathname
-      if (model.query) history.replaceState(history.state, "", address)
-    }
+    clearTimeout(waiting)
+    waiting = setTimeout(readdress, ADDRESS_AFTER)
+  }
+  const readdress = () => {
+    if (model.served && model.query) history.replaceState(history.state, "", `${location.pathname}?${model.query}`)
   }
   model.on(["can_undo", "can_redo", "query", "served"], update)
   model.on("msg:custom", (event) => {
@@ -138,7 +143,7 @@ export function render({model}) {
     if (message.kind === "file") { offer_file(message); say(`saved ${message.name}`) }
     else if (message.kind === "said") say(message.text)
   })
-  model.on("remove", () => document.removeEventListener("keydown", keys, true))
+  model.on("remove", () => { clearTimeout(waiting); document.removeEventListener("keydown", keys, true) })
   load.hidden = !model.loads
   root.append(undo, redo, python, link, save, load, file, menu, said)
   update()

@@ -6,16 +6,6 @@ const SEND_EVERY = 100      // ms between two messages of a drag
 const PLAY_SECONDS = 14     // from level 0 to level 1
 const UNCHANGED = 255
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag)
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "text") node.textContent = value
-    else node.setAttribute(key, value)
-  }
-  node.append(...children)
-  return node
-}
-
 function numbers(text, Type) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
   return new Type(bytes.buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from explorer.app.listening import Actions as Changes
 from explorer.app.listening import Listening, Message
 
 
@@ -14,6 +15,26 @@ class Actions(Listening):
         """The level of noise was moved, or plays."""
         state, done = self._lens.state, bool(message.get("done", True))
         self._do(message, {"set": lambda: state.set_level(message.get("value"), done)})
+
+    def learning(self, message: Message) -> None:
+        """An experiment on learning: its axis, how many examples, measure, stop."""
+        lens, name = self._lens, str(message.get("name"))
+        state, desk = lens.state, lens.desk
+        self._do(
+            message,
+            {
+                "scaled": lambda: state.rescale(
+                    [x for x in (*state.setting.scaled, name) if x != name or message["on"]]
+                ),
+                "examples": lambda: state.choose_examples({name: message.get("value")}),
+                "measure": lambda: desk.measure(name, state.examples(name)),
+                "stop": desk.stop,
+            },
+        )
+        lens.drawing.outdated("learning", "notices")
+
+    def _status(self, message: Message) -> Changes:
+        return {**super()._status(message), "action": self._lens.act}
 
     def grammar(self, message: Message) -> None:
         """Another grammar, process, string or noise; how much is measured; controls."""

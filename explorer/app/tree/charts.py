@@ -13,6 +13,7 @@ from explorer.app.tree.marks import (
     MEASURED_INK,
     ChartLegend,
     ControlMarks,
+    growing,
     marks_with_bars,
     quiet_chart,
     slider_mark,
@@ -75,6 +76,7 @@ class Marginals(_AgainstLevel):
         ]
         self.figure.add_tools(HoverTool(renderers=[marks], tooltips=hover))
         self.figure.yaxis.axis_label = "P(true symbol)"
+        growing(self.figure)
         self._over_levels()
 
     def show(self, measured: Measured | None) -> None:
@@ -178,6 +180,9 @@ class Correlation:
             if (widest := found.widest()) is not None
         }
         self.controls.show(at_widest)
+        # A control has a transition of its own, elsewhere: it is compared at that one.
+        where = " (controls: at their χ peak)" if at_widest else " of two leaves in the tree"
+        self.figure.xaxis.axis_label = f"distance r{where}"
         self._legend.theory(theory is not None)
         self._legend.power(theory is not None and bool(self.law.data["r"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import param
 
-from explorer.app.components import JAVASCRIPT, Confirmed, Messenger, style
+from explorer.app.components import Confirmed, Messenger, script, style
 
 
 class Tree(Confirmed):
@@ -20,7 +20,7 @@ class Tree(Confirmed):
     threshold = param.Number(0.0, doc="A mark on the slider; 0 for none.")
     note = param.String("", doc="What to say instead of what changed: that a new tree grows.")
 
-    _esm = JAVASCRIPT / "tree.js"
+    _esm = script("tree.js")
     _stylesheets = style("tree.css")
 
 
@@ -37,5 +37,5 @@ class GrammarPanel(Messenger):
     controls = param.List(doc="Controls on screen.")
     heard = param.Integer(0, doc="Counts messages answered: after each the fields tell the truth.")
 
-    _esm = JAVASCRIPT / "grammar.js"
+    _esm = script("grammar.js")
     _stylesheets = style("grammar.css")

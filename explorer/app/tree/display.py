@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
+import panel_material_ui as pmui
 
 from explorer.app.display import MARK, LensDisplay
+from explorer.app.learning.display import LearningView
+from explorer.app.learning.words import READING
 from explorer.app.screen import push
+from explorer.app.theme import MATERIAL
 from explorer.app.tree.charts import Correlation, Marginals, Susceptibility
+from explorer.app.tree.setting import VIEWS
 
 if TYPE_CHECKING:
     from explorer.app.tree.lens import HierarchyLens
 
 CURVES_HEIGHT = "max(250px, calc(54vh - 150px))"
 """With the tree, whose height is 46vh: together one screen."""
+CHART_STYLES = {"flex": "1 1 auto", "min-height": "0", "width": "100%"}
 
 
 class Display(LensDisplay):
@@ -27,11 +33,15 @@ class Display(LensDisplay):
         self.marginals, self.susceptibility = Marginals(), Susceptibility()
         self.correlation = Correlation()
         self._panes = [
-            pn.pane.Bokeh(
-                chart.figure, styles={"flex": "1 1 auto", "min-height": "0", "width": "100%"}
-            )
+            pn.pane.Bokeh(chart.figure, styles=CHART_STYLES)
             for chart in (self.marginals, self.susceptibility, self.correlation)
         ]
+        self.toggle = self._make_toggle()
+        self._reading = pn.pane.HTML(READING, sizing_mode="stretch_width", margin=(4, 12))
+        self._tree = pn.Column(sizing_mode="stretch_width")
+        self._tree_parts: list[Any] = []
+        self._learning: LearningView | None = None
+        self._grammar = pn.Column(lens.drawing.grammar, sizing_mode="stretch_width")
 
     # Updates
 
@@ -39,6 +49,7 @@ class Display(LensDisplay):
         """Everything, for the first time."""
         self.draw_curves()
         self.draw_level()
+        self.draw_learning()
 
     def draw_curves(self) -> None:
         """What is measured so far."""
@@ -58,14 +69,40 @@ class Display(LensDisplay):
         push(second, lambda: self.susceptibility.move(setting, theory))
         push(third, lambda: self.correlation.show(setting, measured, controls))
 
+    def draw_learning(self) -> None:
+        """Which of the two views is open, and the charts of the learning view if it is."""
+        view = self.lens.state.setting.view
+        self.toggle.value = view
+        learning = view == "learning"
+        self._grammar.visible, self._reading.visible = not learning, learning
+        self._tree.visible = not learning
+        # Not before it is seen: a figure that begins in a hidden place is never laid out.
+        if not learning and len(self._tree.objects) != len(self._tree_parts):
+            self._tree.objects = self._tree_parts
+        if self._learning is not None:
+            self._learning.draw()
+
     # Layout
+
+    def _make_toggle(self) -> pmui.RadioButtonGroup:
+        state = self.lens.state
+        toggle = pmui.RadioButtonGroup(
+            options={title: name for name, title in VIEWS.items()},
+            value=state.setting.view,
+            size="small",
+            label="",
+            margin=(2, 10),
+            theme_config=MATERIAL,
+        )
+        toggle.param.watch(lambda event: state.look_at(event.new), "value")
+        return toggle
 
     def sidebar(self) -> list[Any]:
         """Which grammar, string and noise."""
-        return [self.lens.drawing.toolbar, self.lens.drawing.grammar]
+        return [self.lens.drawing.toolbar, self._grammar, self._reading]
 
     def main(self, on_page: bool = False) -> pn.viewable.Viewable:
-        """The tree above, the curves below; the same on a page and in a cell."""
+        """The tree above, the curves below, or the learning view; on a page and in a cell."""
         drawing = self.lens.drawing
         curves = [
             pn.Column(
@@ -79,10 +116,14 @@ class Display(LensDisplay):
             )
             for pane in self._panes
         ]
+        below = pn.FlexBox(*curves, flex_wrap="wrap", gap="4px 8px", sizing_mode="stretch_width")
+        self._tree_parts = [drawing.tree, below]
+        self._learning = LearningView(self.lens, on_page)
+        self.draw_learning()
         return pn.Column(
-            drawing.notices,
-            drawing.tree,
-            pn.FlexBox(*curves, flex_wrap="wrap", gap="4px 8px", sizing_mode="stretch_width"),
+            pn.Row(drawing.notices, self.toggle, sizing_mode="stretch_width"),
+            self._tree,
+            self._learning.view,
             sizing_mode="stretch_width",
             css_classes=[MARK],
         )

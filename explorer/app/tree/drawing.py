@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from explorer.app.components import Notices, Toolbar
 from explorer.app.drawing import LINK_BASE
+from explorer.app.learning.drawing import Heads
 from explorer.app.screen import Screen
 from explorer.app.tree import links, saving
 from explorer.app.tree.actions import Actions
@@ -31,7 +32,7 @@ class Drawing:
     """Components of one lens, shared by its displays. `outdated(part, ...)` has parts redrawn.
 
     Parts: "setting" (slider, fields, undo), "link", "tree", "curves", "level" (what follows the
-    slider on the curves), "notices".
+    slider on the curves), "learning", "notices".
     """
 
     def __init__(self, lens: HierarchyLens):
@@ -51,6 +52,7 @@ class Drawing:
                 for name, title in CONTROLS.items()
             ],
         )
+        self.heads = Heads(lens, actions.learning)
         self.toolbar = Toolbar(
             actions.toolbar, link_base=LINK_BASE, saves=[*saving.FILES], loads=False
         )
@@ -62,6 +64,7 @@ class Drawing:
                 "tree": self._tree,
                 "curves": self._curves,
                 "level": self._level,
+                "learning": self._learning,
                 "notices": self._notices,
             }
         )
@@ -115,8 +118,22 @@ class Drawing:
         for display in self.displays:
             display.draw_level()
 
+    def _learning(self) -> None:
+        self.heads.draw()
+        for display in self.displays:
+            display.draw_learning()
+
     def _notices(self) -> None:
         lens = self.lens
+        if lens.state.setting.view == "learning":
+            self.notices.param.update(
+                text=self.heads.status(),
+                busy=lens.desk.runner.busy,
+                progress=lens.desk.progress,
+                sentences=[*lens.sentences],
+                action="stop" if lens.desk.measuring else "",
+            )
+            return
         action = "stop" if lens.busy else "go on" if lens.stopped and not lens.complete else ""
         self.notices.param.update(
             text=self._status(),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from explorer.app.learning import saving as learning_saving
+from explorer.app.learning.desk import Desk
 from explorer.app.lens import Lens
 from explorer.app.links import read
 from explorer.app.tree import links, saving
@@ -49,6 +51,7 @@ class HierarchyLens(Lens):
         self.busy = self.stopped = False
         self._started = False
         self.computing = Computing(grammar, self._computed, self._failed, self._is_busy)
+        self.desk = Desk(self._learnt, self._failed, self._desk_is_busy)
         self.drawing = Drawing(self)
         for sentence in links.apply(read(query), self.state):
             self.complain(sentence)
@@ -58,10 +61,6 @@ class HierarchyLens(Lens):
         self.drawing.screen.draw_now()
 
     # What is on screen
-
-    model: None = None
-    """It looks at no network."""
-    recipe: None = None
 
     @property
     def grammar(self) -> Grammar:
@@ -105,27 +104,68 @@ class HierarchyLens(Lens):
         """Begin to compute, as soon as there is an event loop. Every display calls this."""
         if not self._started:
             self._started = True
-            self._want()
+            if self.learning:
+                self.desk.open()
+            else:
+                self._want()
         self.computing.runner.resume()
+        self.desk.runner.resume()
 
     def _asked(self, *_: Any) -> None:
         """The state asks for something else, or only for another level."""
         before, now = self._asked_for, self.state.setting
         self._asked_for = now
+        if before.view != now.view:
+            self._turned()
+        if (before.scaled, before.examples) != (now.scaled, now.examples):
+            self.drawing.outdated("link", "learning")
         if (before.tree, before.curves) == (now.tree, now.curves):
             self._moved()
             return
-        if self._started:
+        if self._started and not self.learning:
             self.stopped = False
             self._want()
         self.drawing.outdated("setting", "link", "tree", "curves", "notices")
 
+    @property
+    def learning(self) -> bool:
+        """Whether experiments on learning are on screen."""
+        return self.state.setting.view == "learning"
+
+    def _turned(self) -> None:
+        """The other view is on screen: what belongs to it is computed, and nothing else."""
+        if self._started and self.learning:
+            self.computing.stop()
+            self.desk.open()
+        elif self._started:
+            self.desk.stop()
+            if not self.stopped and not self.complete:
+                self._want()
+        self.drawing.outdated("learning", "notices")
+
+    def _learnt(self) -> None:
+        self.drawing.outdated("learning", "notices")
+
+    def _desk_is_busy(self, busy: bool) -> None:
+        self.drawing.outdated("learning", "notices")
+
+    def act(self) -> None:
+        """The button on the status line: stop, or go on."""
+        if self.learning or self.busy:
+            self.stop()
+        else:
+            self.go_on()
+
     def _moved(self) -> None:
         """The slider stands at another level: measure there, unless the person stopped that."""
         self.computing.look_at(self.state.setting.level)
-        if self._started and not self.busy and not self.stopped and not self.complete:
+        if self._ready_for_more():
             self._want()
         self.drawing.outdated("setting", "link", "level")
+
+    def _ready_for_more(self) -> bool:
+        idle = self._started and not self.learning and not self.busy
+        return idle and not self.stopped and not self.complete
 
     def _computed(self, picture: Picture) -> None:
         if isinstance(picture, Trajectory):
@@ -144,7 +184,7 @@ class HierarchyLens(Lens):
     def _catch_up(self) -> None:
         """The slider may have moved after the last level was chosen."""
         moved = self.state.setting.level != self._wanted_level
-        if moved and not self.busy and not self.stopped and not self.complete:
+        if moved and self._ready_for_more():
             self._want()
 
     def _want(self) -> None:
@@ -155,8 +195,11 @@ class HierarchyLens(Lens):
 
     def stop(self) -> None:
         """Stop computing; what is on screen stays."""
-        self.stopped = True
-        self.computing.stop()
+        if self.learning:
+            self.desk.stop()
+        else:
+            self.stopped = True
+            self.computing.stop()
         self.drawing.outdated("notices")
 
     def go_on(self) -> None:
@@ -168,15 +211,19 @@ class HierarchyLens(Lens):
 
     def to_python(self) -> str:
         """What is on screen as Python that computes the same."""
-        return saving.python(self.state.setting)
+        return learning_saving.python() if self.learning else saving.python(self.state.setting)
 
     def _named(self, what: str) -> tuple[str, str]:
+        if self.learning:
+            return f"rhm-learning.{what}", saving.MIME[saving.kind(what)]
         return saving.file_name(self.state.setting, what), saving.MIME[saving.kind(what)]
 
     def file(self, what: str) -> bytes:
         """What is on screen as a file: "png" and "svg" (tree and curves), "csv" (the curves'
         numbers), "nc" (everything measured, and the tree at every level)."""
         saving.kind(what)
+        if self.learning:
+            return learning_saving.file(self, what)
         setting, measured, trajectory = self.state.setting, self.measured, self.trajectory
         if measured is None or not measured.rows or trajectory is None:
             raise ExplorerError("Nothing is measured yet; save again in a moment.")
@@ -199,12 +246,13 @@ class HierarchyLens(Lens):
 
     async def settled(self) -> None:
         """Wait until everything on screen is complete (for scripts and tests)."""
-        await self._settle(self.computing.runner)
+        await self._settle(self.desk.runner if self.learning else self.computing.runner)
 
     def close(self) -> None:
         """Stop computing and let go of threads. Called when a served session ends."""
         super().close()
         self.computing.close()
+        self.desk.close()
 
 
 def _spec_of(grammar: Grammar) -> GrammarSpec:

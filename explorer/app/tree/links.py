@@ -37,6 +37,12 @@ def to_query(setting: Setting) -> str:
     }
     if setting.controls:
         view["controls"] = ",".join(setting.controls)
+    if setting.view != "tree":
+        view["view"] = setting.view
+    if setting.scaled:
+        view["scaled"] = ",".join(setting.scaled)
+    if setting.examples:
+        view["examples"] = ",".join(f"{name}:{number}" for name, number in setting.examples)
     return "&".join(f"{VIEW}{key}={text}" for key, text in view.items())
 
 
@@ -50,26 +56,35 @@ def apply(link: Link, state: TreeState) -> list[str]:
 
 def _steps(state: TreeState) -> dict[str, Callable[[str], Any]]:
     def counts(text: str) -> None:
-        data, samples = _integers(text, "n", 2)
+        data, samples = integers(text, "n", 2)
         state.set_counts(data, samples)
 
     def seed(what: str, name: str) -> Callable[[str], None]:
-        return lambda text: state.set_seed(what, *_integers(text, name, 1))
+        return lambda text: state.set_seed(what, *integers(text, name, 1))
 
     return {
-        "grammar": lambda text: state.set_sizes(*_integers(text, "grammar", 4)),
+        "grammar": lambda text: state.set_sizes(*integers(text, "grammar", 4)),
         "rules": seed("grammar", "rules"),
         "process": state.set_process,
-        "level": lambda text: state.set_level(_float(text, "level")),
+        "level": lambda text: state.set_level(decimal(text, "level")),
         "datum": seed("datum", "datum"),
         "noise": seed("noise", "noise"),
         "n": counts,
         "seed": seed("seed", "seed"),
+        "view": state.look_at,
+        "scaled": lambda text: state.rescale(text.split(",")),
+        "examples": lambda text: state.choose_examples(_numbers(text, "examples")),
         "controls": lambda text: state.set_controls(text.split(",")),
     }
 
 
-def _integers(text: str, name: str, count: int) -> list[int]:
+def _numbers(text: str, name: str) -> dict[str, int]:
+    pairs = [part.rpartition(":") for part in text.split(",")]
+    return {key: integers(number, f"{name}={key[:40]}", 1)[0] for key, _, number in pairs}
+
+
+def integers(text: str, name: str, count: int) -> list[int]:
+    """So many whole numbers with commas between them. Raises GrammarError."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
@@ -80,7 +95,8 @@ def _integers(text: str, name: str, count: int) -> list[int]:
     return found
 
 
-def _float(text: str, name: str) -> float:
+def decimal(text: str, name: str) -> float:
+    """A number. Raises GrammarError."""
     try:
         return float(text)
     except ValueError:

@@ -9,11 +9,13 @@ from bokeh.models import ColumnDataSource, Legend, LegendItem, Span, TeeHead, Wh
 from bokeh.plotting import figure
 
 from explorer.app import theme
+from explorer.app.text import Size, axis_sizes, scale_text
 from explorer.app.tree.measured import Columns, Measured
 from explorer.app.tree.palette import CONTROL_LINES
-from explorer.app.tree.setting import CONTROLS
 
 MEASURED_INK = theme.FINE_TUNED
+SHORT = {"mixture": "mixture", "field": "field"}
+"""Controls in a legend: four names have to stand in one row."""
 
 
 def quiet_chart(title: str, **settings: Any) -> figure:
@@ -32,6 +34,14 @@ def quiet_chart(title: str, **settings: Any) -> figure:
     chart.title.text_font_size = "14px"
     for axis in (*chart.xaxis, *chart.yaxis):
         axis.major_label_text_font_size = axis.axis_label_text_font_size = "13px"
+    return chart
+
+
+def growing(chart: figure, legend: Legend | None = None) -> figure:
+    """A chart whose text is larger where the chart is, for the back of the room."""
+    sizes: list[Size] = [*axis_sizes(chart), (chart.title, "text_font_size", 1)]
+    sizes += [(legend, "label_text_font_size", -1)] if legend is not None else []
+    scale_text(chart, sizes, per=25, low=13, high=18)
     return chart
 
 
@@ -103,31 +113,30 @@ class ChartLegend:
         controls: ControlMarks | None = None,
         power: Any = None,
     ):
-        self._theory = LegendItem(label="mean field", renderers=[theory])
+        self._theory = LegendItem(label="theory", renderers=[theory])
         self._power = LegendItem(label="power law", renderers=[power]) if power else None
         self._controls = {
-            name: LegendItem(label=CONTROLS[name], renderers=[mark], visible=False)
+            name: LegendItem(label=SHORT[name], renderers=[mark], visible=False)
             for name, mark in (
                 zip(controls.sources, controls.marks, strict=True) if controls else ()
             )
         }
         items = [LegendItem(label="measured", renderers=[marks]), self._theory]
         items += [self._power] if self._power else []
-        chart.add_layout(
-            Legend(
-                items=[*items, *self._controls.values()],
-                orientation="horizontal",
-                ncols=3,
-                border_line_color=None,
-                background_fill_alpha=0.0,
-                label_text_font_size="12px",
-                padding=0,
-                margin=0,
-                glyph_width=16,
-                spacing=6,
-            ),
-            "above",
+        legend = Legend(
+            items=[*items, *self._controls.values()],
+            orientation="horizontal",
+            ncols=4,
+            border_line_color=None,
+            background_fill_alpha=0.0,
+            label_text_font_size="12px",
+            padding=0,
+            margin=0,
+            glyph_width=16,
+            spacing=6,
         )
+        chart.add_layout(legend, "above")
+        growing(chart, legend)
 
     def theory(self, shown: bool) -> None:
         self._theory.visible = shown

@@ -124,7 +124,7 @@ class Measured:
         """One mark a level: chi with its error bar."""
         levels = self.levels
         chi, error = np.array([self.rows[x].chi for x in levels]).reshape(-1, 2).T
-        return _with_bars({"level": levels}, "chi", chi, error)
+        return with_bars({"level": levels}, "chi", chi, error)
 
     def marginals(self, colours: list[str]) -> Columns:
         """One mark a level and depth: the probability of the true symbol with its error bar."""
@@ -136,7 +136,7 @@ class Measured:
         errors = np.concatenate([*nothing, *(row.marginal_error for row in rows.values())])
         colour = [colours[depth] for depth in depths]
         start: Columns = {"level": levels, "depth": depths, "colour": colour}
-        return _with_bars(start, "marginal", values, errors)
+        return with_bars(start, "marginal", values, errors)
 
     def correlation(self, level: float) -> Columns:
         """One mark a distance at a measured level: C(l) / C(0) with its error bar."""
@@ -147,7 +147,7 @@ class Measured:
             error[1:], found[0], out=np.full(len(found) - 1, np.nan), where=found[0] > 0
         )
         values = np.array(columns.pop("correlation"))
-        made = _with_bars(columns, "correlation", values, bars)
+        made = with_bars(columns, "correlation", values, bars)
         # A bar that would reach below zero has no end on a logarithmic axis.
         made["lower"] = np.maximum(np.array(made["lower"]), 1e-6).tolist()
         return made
@@ -184,7 +184,7 @@ def passes(spec: CurveSpec) -> list[list[float]]:
     return found
 
 
-def _with_bars(columns: Columns, name: str, values: np.ndarray, errors: np.ndarray) -> Columns:
+def with_bars(columns: Columns, name: str, values: np.ndarray, errors: np.ndarray) -> Columns:
     """A value, its error, and the ends of its error bar (none where the error is not known)."""
     bars = np.where(np.isfinite(errors), errors, 0.0)
     return {

@@ -22,18 +22,19 @@ def packed(trajectory: Trajectory) -> dict[str, Any]:
         "L": sizes.L,
         "v": sizes.v,
         "levels": trajectory.levels.tolist(),
-        "before": _text(trajectory.before, np.uint8),
-        "after": _text(trajectory.after, np.uint8),
-        "begins": _text(trajectory.begins, np.uint8),
-        "marginal": _text((trajectory.marginal.clip(0, 1) * FULL).round(), np.uint16),
+        "before": base64_of(trajectory.before, np.uint8),
+        "after": base64_of(trajectory.after, np.uint8),
+        "begins": base64_of(trajectory.begins, np.uint8),
+        "marginal": base64_of((trajectory.marginal.clip(0, 1) * FULL).round(), np.uint16),
         # Belief mixing draws nothing: its leaves are seen as they are, only less certain.
         "noised": ""
         if trajectory.spec.process == "epsilon"
-        else _text(trajectory.noised, np.int16),
+        else base64_of(trajectory.noised, np.int16),
         "depth_colours": depth_colours(sizes.L),
         "symbol_colours": symbol_colours(sizes.v),
     }
 
 
-def _text(array: np.ndarray, kind: type) -> str:
+def base64_of(array: np.ndarray, kind: type) -> str:
+    """The numbers of an array in a format of numpy, for the browser."""
     return base64.b64encode(np.ascontiguousarray(array.astype(kind)).tobytes()).decode("ascii")

@@ -19,8 +19,8 @@ from explorer.errors import UnknownNameError
 __all__ = ["FILES", "MIME", "csv", "figure", "file_name", "kind", "netcdf", "python"]
 
 FILES = (
-    ["png", "Tree and curves, PNG"],
-    ["svg", "Tree and curves, SVG"],
+    ["png", "Figure, PNG"],
+    ["svg", "Figure, SVG"],
     ["csv", "Numbers of the curves, CSV"],
     ["nc", "Everything measured, NetCDF"],
 )

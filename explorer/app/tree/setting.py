@@ -26,6 +26,8 @@ LEVEL_NAMES = {
     "gaussian": "noise variance 1 − ᾱ",
 }
 LEVEL_SYMBOLS = {"epsilon": "ε", "masking": "t/T", "uniform": "flips", "gaussian": "1 − ᾱ"}
+VIEWS = {"tree": "Denoising", "learning": "Learning"}
+"""What is on screen: a string denoised, or experiments on learning."""
 CONTROLS = {"mixture": "flat mixture", "field": "Gaussian field"}
 """Models without a hierarchy, measured like the grammar."""
 
@@ -105,6 +107,11 @@ class Setting:
     samples: int = 64
     seed: int = 0
     controls: tuple[str, ...] = ()
+    view: str = "tree"
+    scaled: tuple[str, ...] = ()
+    """Experiments on learning whose axis is divided by the law."""
+    examples: tuple[tuple[str, int], ...] = ()
+    """With how many examples they are measured live, of those where a person chose that."""
 
     @property
     def sizes(self) -> Sizes:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import param
 
-from explorer.app.history import History
-from explorer.app.tree.setting import CONTROLS, PRESETS, PROCESSES, GrammarSpec, Setting, Sizes
+from explorer.app.learning.curves import PANELS, panel_of
+from explorer.app.setting_state import SettingState, number, whole
+from explorer.app.tree.setting import (
+    CONTROLS,
+    PRESETS,
+    PROCESSES,
+    VIEWS,
+    GrammarSpec,
+    Setting,
+    Sizes,
+)
 from explorer.errors import GrammarError, UnknownNameError
 
 MOST_SYMBOLS = 256
@@ -21,15 +30,13 @@ MOST_DRAWS = 2**18
 SEEDS = ("grammar", "datum", "noise", "seed")
 
 
-class TreeState(param.Parameterized):
-    """The lens's state: one frozen `Setting`. Change it through its methods: they validate and
-    remember, so that undo is a list of settings."""
+class TreeState(SettingState):
+    """The lens's state: one frozen `Setting`."""
 
     setting = param.ClassSelector(class_=Setting, allow_refs=False)
 
     def __init__(self, setting: Setting | None = None):
-        super().__init__(setting=setting or Setting())
-        self.history = History(self.setting)
+        super().__init__(setting or Setting())
 
     # Changes
 
@@ -97,23 +104,32 @@ class TreeState(param.Parameterized):
                 raise UnknownNameError("control", control, CONTROLS)
         self._change(controls=tuple(c for c in CONTROLS if c in controls))
 
-    def undo(self) -> None:
-        self.setting = self.history.undo()
+    def look_at(self, view: str) -> None:
+        """Turn to a string denoised ("tree"), or to experiments on learning ("learning")."""
+        if view not in VIEWS:
+            raise UnknownNameError("view", view, VIEWS)
+        self._change(view=view)
 
-    def redo(self) -> None:
-        self.setting = self.history.redo()
+    def rescale(self, experiments: Sequence[str]) -> None:
+        """Divide the axis of these experiments on learning by the law, and of no others."""
+        for name in experiments:
+            panel_of(name)
+        self._change(scaled=tuple(name for name in PANELS if name in experiments))
 
-    def forget_history(self) -> None:
-        """Let the present setting be the first."""
-        self.history = History(self.setting)
+    def examples(self, experiment: str) -> int:
+        """With how many examples an experiment on learning is measured live."""
+        usual = panel_of(experiment).usual
+        return dict(self.setting.examples).get(experiment, usual)
+
+    def choose_examples(self, examples: Mapping[str, Any]) -> None:
+        """Measure these experiments live with so many examples: {name: number}."""
+        asked = {name: panel_of(name).check(number) for name, number in examples.items()}
+        chosen = {**dict(self.setting.examples), **asked}
+        kept = [(n, chosen[n]) for n, p in PANELS.items() if chosen.get(n, p.usual) != p.usual]
+        self._change(examples=tuple(kept))
 
     def _shows(self, control: str) -> bool:
         return control in self.setting.controls
-
-    def _change(self, gesture: str | None = None, done: bool = True, **changes: Any) -> None:
-        setting = dataclasses.replace(self.setting, **changes)
-        self.history.record(setting, gesture, done)
-        self.setting = setting
 
 
 def check_drawable(sizes: Sizes) -> None:
@@ -137,14 +153,5 @@ def _size(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _number(value: Any, name: str, low: float, high: float) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        raise GrammarError(f"{name} must be a number between {low:g} and {high:g}, not {value!r}.")
-    return float(value)
-
-
-def _whole(value: Any, name: str, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise GrammarError(f"{name} must be a whole number from {low} to {high:,}, not {value!r}.")
-    return value
+_number = partial(number, error=GrammarError)
+_whole = partial(whole, error=GrammarError)

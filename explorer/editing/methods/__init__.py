@@ -39,6 +39,7 @@ def merging_method(
 
     ``vectors`` and ``coefficients`` have the same keys, at least one, none of them zero. Options
     may carry bounds for a slider: ``Annotated[float, Option("what it is", 0.0, 1.0, 0.01)]``.
+    A third parameter ``base`` gets theta_0, for methods that look at it.
     ``linear``, ``weights`` and ``per_task`` are those of MergingMethod.
     """
 

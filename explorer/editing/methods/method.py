@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from explorer.editing.task_vector import TaskVector
+from explorer.editing.task_vector import NamedTensors, TaskVector
 from explorer.errors import RecipeError
 
 MergeFunction = Callable[..., TaskVector]
@@ -63,7 +63,8 @@ class MergingMethod:
     ``linear`` says that the result is sum_t c_t tau_t. ``weights`` says that it is
     sum_t w_t tau_t with w = weights(c). Either way resident weights may merge it in one fused
     pass (``one_pass``) with ``factors(c)`` instead of calling the function. ``per_task`` says
-    that the result is a model for one task, which the option ``task`` names.
+    that the result is a model for one task, which the option ``task`` names. A function with a
+    parameter ``base`` looks at the weights theta_0 too, and gets them there; it is no option.
     """
 
     name: str
@@ -87,16 +88,24 @@ class MergingMethod:
     @property
     def signature(self) -> inspect.Signature:
         """The options beyond vectors and coefficients, with their defaults."""
-        parameters = list(inspect.signature(self.function).parameters.values())[2:]
         return inspect.Signature(
-            [p.replace(annotation=_annotation(p.annotation)[0]) for p in parameters]
+            [p.replace(annotation=_annotation(p.annotation)[0]) for p in self._parameters]
         )
 
     @property
     def options(self) -> dict[str, Option]:
         """The options by name, with bounds and steps where the method gives them."""
+        return {parameter.name: _option(parameter) for parameter in self._parameters}
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the function looks at the weights of the base."""
+        return "base" in inspect.signature(self.function).parameters
+
+    @property
+    def _parameters(self) -> list[inspect.Parameter]:
         parameters = list(inspect.signature(self.function).parameters.values())[2:]
-        return {parameter.name: _option(parameter) for parameter in parameters}
+        return [parameter for parameter in parameters if parameter.name != "base"]
 
     @property
     def summary(self) -> str:
@@ -107,9 +116,17 @@ class MergingMethod:
         self,
         vectors: Mapping[str, TaskVector],
         coefficients: Mapping[str, float],
+        base: NamedTensors | None = None,
         **options: Any,
     ) -> TaskVector:
         self.check_options(options)
+        if self.needs_base:
+            if base is None:
+                raise RecipeError(
+                    f"The method {self.name!r} compares task vectors with the weights they belong "
+                    "to: give them as base=."
+                )
+            return self.function(vectors, coefficients, base, **options)
         return self.function(vectors, coefficients, **options)
 
     def check_options(self, options: Mapping[str, Any]) -> None:

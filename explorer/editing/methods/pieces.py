@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from explorer.editing.interrupting import step
 from explorer.editing.task_vector import TaskVector
 
 Vectors = Mapping[str, TaskVector]
@@ -28,6 +29,7 @@ def pieces(vector: TaskVector) -> Iterator[Piece]:
     """All entries of a vector in pieces of at most PIECE."""
     for key, tensor in vector.items():
         for start in range(0, tensor.numel(), PIECE):
+            step()
             yield Piece(key, start, min(start + PIECE, tensor.numel()))
 
 
@@ -39,6 +41,7 @@ def rows_of(vectors: Vectors, piece: Piece) -> Tensor:
 
 def stacked(vectors: Vectors, coefficients: Coefficients, key: str) -> Tensor:
     """c_t tau_t of one named tensor, (tasks, *shape), in float32 (or float64)."""
+    step()
     tensors = [coefficients[task] * v[key].to(working_dtype(v[key])) for task, v in vectors.items()]
     return torch.stack(tensors)
 
@@ -53,6 +56,7 @@ def weighted_sum(vectors: Vectors, factor: Callable[[str, str], float]) -> TaskV
     first = next(iter(vectors.values()))
     merged = {}
     for key, like in first.items():
+        step()
         total = torch.zeros(like.shape, dtype=working_dtype(like), device=like.device)
         for task, vector in vectors.items():
             total.add_(vector[key], alpha=factor(task, key))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from explorer.editing.interrupting import step
 from explorer.editing.methods import Option, merging_method
 from explorer.editing.methods.pieces import (
     Coefficients,
@@ -114,6 +115,7 @@ def breadcrumbs(
     for key, like in first.items():
         total = torch.zeros(like.shape, dtype=working_dtype(like), device=like.device)
         for task, vector in vectors.items():
+            step()
             tau = vector[key].to(total.dtype)
             total += coefficients[task] * tau * _between(tau.abs(), density, outliers)
         merged[key] = total.to(like.dtype)

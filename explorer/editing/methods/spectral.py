@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from explorer.editing.interrupting import step
 from explorer.editing.methods import Option, merging_method
 from explorer.editing.methods.pieces import Coefficients, Vectors, by_tensor
 from explorer.editing.task_vector import TaskVector
@@ -57,6 +58,7 @@ def iso_cts(
         k = r - own * len(tau)
         left, values, right = [u[:, :k]], [s[:k]], [vt[:k]]
         for matrix in tau:
+            step()
             rest = matrix - u[:, :k] @ (u[:, :k].T @ matrix)
             u_t, s_t, vt_t = torch.linalg.svd(rest, full_matrices=False)
             left.append(u_t[:, :own])
@@ -81,6 +83,7 @@ def tsv_m(vectors: Vectors, coefficients: Coefficients) -> TaskVector:
         rank = max(1, min(tau.shape[1:]) // len(tau))
         left, values, right = [], [], []
         for matrix in tau:
+            step()
             u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
             left.append(u[:, :rank])
             values.append(s[:rank])

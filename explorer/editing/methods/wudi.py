@@ -5,6 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from explorer.editing.interrupting import step
 from explorer.editing.methods import Option, merging_method
 from explorer.editing.methods.pieces import Coefficients, Vectors, by_tensor
 from explorer.editing.task_vector import TaskVector
@@ -52,10 +53,11 @@ def _descended(tau: Tensor, steps: int, learning_rate: float) -> Tensor:
             a += gram
             b += matrix @ gram
     mean, variance = torch.zeros_like(merged), torch.zeros_like(merged)
-    for step in range(1, steps + 1):
+    for i in range(1, steps + 1):
+        step()
         gradient = 2 * (merged @ a - b)
         mean.lerp_(gradient, 1 - _BETAS[0])
         variance.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-        root = (variance / (1 - _BETAS[1] ** step)).sqrt_().add_(_EPSILON)
-        merged -= learning_rate / (1 - _BETAS[0] ** step) * mean / root
+        root = (variance / (1 - _BETAS[1] ** i)).sqrt_().add_(_EPSILON)
+        merged -= learning_rate / (1 - _BETAS[0] ** i) * mean / root
     return merged

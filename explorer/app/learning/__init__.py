@@ -1,0 +1,1 @@
+"""Learning on the Random Hierarchy Model, in the hierarchy lens: five experiments, side by side."""

@@ -1,0 +1,1 @@
+"""Noising and denoising images with diffusers: networks, samplers, and what came back."""
