@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -346,3 +347,33 @@ def test_ex_app_is_callable_and_a_module():
 
     assert callable(ex.app)
     assert explorer.app.ArithmeticLens is ex.ArithmeticLens
+
+
+def test_a_model_that_fails_to_open_does_not_undo_a_choice_made_meanwhile(models, monkeypatch):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def open_slowly(name):
+        if name == "broken":
+            entered.set()
+            go_on.wait(20)
+            raise ex.ExplorerError("broken is broken.")
+        return ex.open_model(name)
+
+    monkeypatch.setattr("explorer.app.shell.open_shared", open_slowly)
+    monkeypatch.setattr("explorer.app.shell.already_open", lambda name: None)
+
+    async def main():
+        shell = Shell("tiny")
+        shell.open("broken")
+        while not entered.is_set():
+            await asyncio.sleep(0.005)
+        shell.open("tiny")
+        go_on.set()
+        while shell._tasks:
+            await asyncio.gather(*shell._tasks)
+        shell.embedded()
+        assert shell.lens.model.name == "tiny"
+        assert shell.lens.sentences == ["broken is broken."]
+        shell.close()
+
+    run(main())

@@ -6,6 +6,7 @@ import threading
 import time
 
 from explorer.app.runner import SHORTEST_INTERVAL, Job, Runner
+from explorer.compute import turns
 
 
 class Steps:
@@ -167,5 +168,48 @@ def test_a_closed_runner_stops_its_run_and_takes_no_job():
         await runner.settled()
         assert run.cancelled.is_set()
         assert "b0" not in shown
+
+    asyncio.run(main())
+
+
+def test_a_job_stopped_while_it_queues_for_its_first_picture_is_never_begun():
+    async def main():
+        queue, made, shown = turns.open_queue(1), [], []
+        try:
+            with queue.turn("somebody else", preview=True):
+                runner = Runner()
+                runner.submit(Job(lambda: made.append(1) or Steps("a"), shown.append, shown.append))
+                while not queue.state().waiting:
+                    await asyncio.sleep(0.005)
+                runner.cancel()
+            await runner.settled()
+            assert not made
+            assert not shown
+            runner.submit(job(Steps("b", n=1), shown))
+            await runner.settled()
+            assert shown == ["b0"], "the next job is computed"
+        finally:
+            turns.close_queue()
+
+    asyncio.run(main())
+
+
+def test_a_job_stopped_while_its_run_is_made_takes_no_step():
+    async def main():
+        entered, go_on, shown = threading.Event(), threading.Event(), []
+
+        def make():
+            entered.set()
+            go_on.wait(20)
+            return Steps("a")
+
+        runner = Runner()
+        runner.submit(Job(make, lambda partial, progress: shown.append(partial), shown.append))
+        while not entered.is_set():
+            await asyncio.sleep(0.005)
+        runner.cancel()
+        go_on.set()
+        await runner.settled()
+        assert shown == []
 
     asyncio.run(main())

@@ -231,3 +231,25 @@ def test_rows_beyond_the_cap_are_dropped_oldest_first_and_computed_again():
     assert len(computed) == 3
     cache.get("a", 10, 10, rows)
     assert len(computed) == 4
+
+
+def test_a_worker_that_dies_while_it_waits_leaves_the_queue(monkeypatch):
+    queue = Turns(lease_s=0.04)
+    monkeypatch.setattr(queue, "_room", lambda now: False)
+
+    class Told(threading.Event):
+        def wait(self, timeout=None):
+            raise SystemExit
+
+    monkeypatch.setattr(turns._Turn, "__init__", _with(turns._Turn.__init__, Told))
+    with pytest.raises(SystemExit), queue.turn("a", preview=True):
+        pass
+    assert (queue.state().computing, queue.state().waiting) == (0, 0)
+
+
+def _with(init, event):
+    def made(self, *args, **named):
+        init(self, *args, **named)
+        self.granted = event()
+
+    return made

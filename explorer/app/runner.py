@@ -61,6 +61,7 @@ class Runner:
         self._run: Any = None
         self._job: Job
         self._shown = False
+        self._stopped = False  # the job under way was cancelled, perhaps before it had a run
         self._newer = asyncio.Event()
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer-lens")
@@ -100,6 +101,7 @@ class Runner:
         """Stop the current run within one batch and forget the waiting job."""
         self._waiting.clear()
         self._newer.set()
+        self._stopped = True
         self._cancel_run()
 
     def close(self) -> None:
@@ -126,6 +128,7 @@ class Runner:
     async def _carry_out(self, job: Job) -> None:
         """Step one run to its end, or until a newer job waits and a first picture is out."""
         self._job, self._shown, shown_at = job, False, -SHORTEST_INTERVAL
+        self._run, self._stopped = None, False
         try:
             partials = self._partials()
             while (partial := await self._in_thread(self._step, partials)) is not _END:
@@ -157,7 +160,7 @@ class Runner:
         self._worker = threading.current_thread()
         try:
             with turns.turn(self._session, preview=not self._shown) as waited:
-                if self._closed:
+                if self._closed or self._stopped:
                     return _END
                 if waited and not self._shown:  # what a person wants by now, not what was queued
                     with contextlib.suppress(IndexError):
@@ -171,7 +174,8 @@ class Runner:
     def _partials(self) -> Iterator[Any]:
         """Make the run together with its first step, one way there and back."""
         self._run = run = self._job.make()
-        yield from run
+        if not self._stopped:
+            yield from run
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         if self._worker is not None and not self._worker.is_alive():

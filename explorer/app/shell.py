@@ -203,22 +203,29 @@ class Shell(pn.viewable.Viewer):
         try:
             model = await asyncio.to_thread(open_shared, name)
         except ExplorerError as error:
-            self._opening_failed(str(error))
+            self._opening_failed(name, str(error))
             return
         except Exception as error:  # a model folder can be broken in ways nobody thought of
             _log.exception("could not open %s", name)
-            self._opening_failed(f"{name} could not be opened: {type(error).__name__}: {error}.")
+            sentence = f"{name} could not be opened: {type(error).__name__}: {error}."
+            self._opening_failed(name, sentence)
             return
         if model.missing:
-            self._opening_failed(f"{model.missing} Open it in Python: ex.open_model({name!r}).")
+            sentence = f"{model.missing} Open it in Python: ex.open_model({name!r})."
+            self._opening_failed(name, sentence)
         elif name == self._wanted:
             self._model = model
             self.screen.outdated("lens", "notices")
 
-    def _opening_failed(self, sentence: str) -> None:
-        """Say why; go back to the open model, or to the one this app began with."""
-        failed = self._wanted
+    def _opening_failed(self, failed: str, sentence: str) -> None:
+        """Say why; go back to the open model, or to the one this app began with.
+
+        What was chosen in the meantime stays chosen: another model may be on its way.
+        """
         self._sentences = [*self._sentences, sentence]
+        if failed != self._wanted:
+            self.screen.outdated("notices")
+            return
         self._text = "no model is open"
         if self._model is not None:
             self._wanted = self._model.name

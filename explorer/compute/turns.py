@@ -146,15 +146,22 @@ class Turns:
             self._admit()
         if turn.granted.is_set():
             return False
-        # Woken when a turn ends. The time-out is for one that does not.
-        while not turn.granted.wait(max(0.01, self.lease_s / 4)):
-            with self._lock:
-                self._admit()
+        try:
+            # Woken when a turn ends. The time-out is for one that does not.
+            while not turn.granted.wait(max(0.01, self.lease_s / 4)):
+                with self._lock:
+                    self._admit()
+        except BaseException:  # a worker told to exit must not keep its place in the queue
+            self._leave(turn)
+            raise
         return True
 
     def _leave(self, turn: _Turn) -> None:
+        """Give a claim back, held or still waiting; one that was given back already is let be."""
         with self._lock:
-            self._holders.remove(turn)
+            for claims in (self._holders, self._waiting):
+                if turn in claims:
+                    claims.remove(turn)
             self._admit()
 
     def _admit(self) -> None:
