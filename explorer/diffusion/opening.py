@@ -1,5 +1,7 @@
 """Opening diffusion models: embedded ones, folders in diffusers' layout, and the hub."""
 
+import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,9 +102,17 @@ def _connection_errors() -> tuple[type[Exception], ...]:
     return (httpx.HTTPError,)
 
 
-def _read_network(folder: Path) -> nn.Module:
-    import diffusers
+def _diffusers() -> Any:
+    """The library, also while another thread imports it.
 
+    At the end of its import diffusers puts another module in its own place; ``import`` in a thread
+    that waited for that gives the one that was replaced, which is empty.
+    """
+    importlib.import_module("diffusers")
+    return sys.modules["diffusers"]
+
+
+def _read_network(folder: Path) -> nn.Module:
     where = _part(folder, _NETWORK_FOLDERS, "config.json", NETWORKS)
     if where is None:
         raise ModelError(_no_network(folder))
@@ -112,7 +122,7 @@ def _read_network(folder: Path) -> nn.Module:
     kind = config["_class_name"]
     if kind == "Transformer2DModel":  # what DiT was called in older versions of diffusers
         kind = "DiTTransformer2DModel"
-    return _loaded(getattr(diffusers, kind), where)
+    return _loaded(getattr(_diffusers(), kind), where)
 
 
 def _no_network(folder: Path) -> str:
@@ -147,8 +157,7 @@ def _check_unconditional(config: Mapping[str, Any], name: str) -> None:
 
 
 def _read_scheduler(folder: Path) -> Any:
-    import diffusers
-
+    diffusers = _diffusers()
     for where in (folder / "scheduler", folder):
         if (where / "scheduler_config.json").is_file():
             config = _config(where / "scheduler_config.json")
@@ -167,10 +176,8 @@ def _read_scheduler(folder: Path) -> Any:
 def _read_vae(folder: Path) -> nn.Module | None:
     if not (folder / "vae" / "config.json").is_file():
         return None
-    from diffusers import AutoencoderKL
-
     _check_safe(folder / "vae", "diffusion_pytorch_model")
-    return _loaded(AutoencoderKL, folder / "vae")
+    return _loaded(_diffusers().AutoencoderKL, folder / "vae")
 
 
 def _loaded(kind: Any, where: Path) -> nn.Module:
