@@ -140,6 +140,8 @@ def test_playing_runs_through_the_levels_until_it_is_paused(lens, until):
     lens.get_by_role("button", name="play").click()
     until(lambda: float(seen(lens, "level")) > 0.66, "it plays")
     lens.get_by_role("button", name="pause").click()
+    lens.get_by_role("button", name="play").wait_for()  # a step on its way may still arrive
+    lens.wait_for_timeout(600)
     paused = seen(lens, "level")
     until(lambda: f"view.level={float(paused):g}" in address(lens), "it says where it stopped")
     lens.wait_for_timeout(400)
