@@ -101,7 +101,15 @@ def beside(sidebar: list[Any], main: pn.viewable.Viewable) -> pn.FlexBox:
         theme_config=MATERIAL,
     )
     rest = pn.Column(main, styles={"flex": "4 1 480px", "min-width": "0"}, css_classes=[MARK])
-    return pn.FlexBox(side, rest, flex_wrap="wrap", sizing_mode="stretch_width", css_classes=[MARK])
+    return pn.FlexBox(
+        side,
+        rest,
+        flex_wrap="wrap",
+        sizing_mode="stretch_width",
+        css_classes=[MARK],
+        # Invisible boxes that Bokeh lays over lines reach beyond a figure; a cell must not scroll.
+        styles={"overflow-x": "clip"},
+    )
 
 
 def accuracy_or_normalized(state: LensState) -> pmui.RadioButtonGroup:

@@ -62,9 +62,7 @@ def plain(figure: Figure) -> Figure:
     figure.toolbar.logo = None
     figure.toolbar.autohide = True
     figure.outline_line_color = None
-    # Invisible boxes that Bokeh lays over lines reach beyond the figure where lines do.
-    figure.styles = {**figure.styles, "overflow-x": "clip"}
-    figure.title.text_font_size = "13px"  # fits a cell 840 px wide in wide fonts too
+    figure.title.text_font_size = "15px"
     figure.title.text_font_style = "bold"
     for axis in (*figure.xaxis, *figure.yaxis):
         axis.axis_line_alpha = 0.35

@@ -366,6 +366,6 @@ def test_in_a_cell_the_curve_moves_and_the_accuracies_follow(page, lab, until):
     until(lambda: factors(page)[1] == 0.1, "undo brings it back")
     tab(page, "Alpha × beta")
     page.get_by_role("button", name="search α and β").click()
-    page.get_by_text("Paper's choice").wait_for()
+    page.get_by_text("Paper's choice α =").wait_for()
     page.wait_for_function(PLANE_IS_LAID_OUT)
     assert_fits_narrow_and_wide_windows(page)
