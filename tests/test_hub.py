@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import checkpoint_families as families
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -43,6 +44,8 @@ def local_hub(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPLORER_CATALOGUE", str(tmp_path / "settings" / "catalogue.yml"))
     for variable in hub.OFFLINE:
         monkeypatch.delenv(variable, raising=False)
+    # The client read its switch when it was imported: this hub is of this machine, CI or not.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(fetching, "_FIRST_WAIT", 0.01)
     with LocalHub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)

@@ -50,6 +50,7 @@ def app(hub, tiny_folder, tmp_path, page):
         "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
         "EXPLORER_CATALOGUE": str(tmp_path / "catalogue.yml"),
         "EXPLORER_PULL": "1",
+        "HF_HUB_OFFLINE": "0",  # this hub is of this machine
     }
     env = serving.environment(tiny_folder.parent, tmp_path / "cache") | own
     with serving.served(tmp_path, "tiny", env) as served:
