@@ -13,7 +13,9 @@ import explorer as ex
 from explorer.app import links as app_links
 from explorer.app.learning import curves as learning_curves
 from explorer.app.learning.curves import PANELS, Series
+from explorer.app.links import read
 from explorer.app.tree import links
+from explorer.app.tree.charts import level_label
 from explorer.app.tree.computing import theory_of
 from explorer.app.tree.lens import HierarchyLens
 from explorer.app.tree.measured import Measured, Row, correlation_columns, levels_of, passes
@@ -201,15 +203,15 @@ def test_columns_hold_what_was_measured_with_ends_of_the_error_bars(grammar):
     spec = CurveSpec(GrammarSpec(SMALL), data=6, samples=8)
     runs = {x: ex.hierarchy.forward_backward(grammar, [x], 6, 8).result() for x in (0.6, 0.4)}
     measured = Measured(spec, {x: Row.of(run) for x, run in runs.items()})
-    chi = measured.susceptibility()
+    chi = measured.against_level("susceptibility")
     assert chi["level"] == [0.4, 0.6]
-    assert chi["chi"][1] == float(runs[0.6]["susceptibility"].item())
-    assert chi["upper"][1] - chi["chi"][1] == pytest.approx(chi["error"][1])
+    assert chi["value"][1] == float(runs[0.6]["susceptibility"].item())
+    assert chi["upper"][1] - chi["value"][1] == pytest.approx(chi["error"][1])
     marginals = measured.marginals(depth_colours(3))
     assert marginals["depth"] == [0, 1, 2, 3] * 2
     np.testing.assert_array_equal(marginals["marginal"][4:], runs[0.6]["marginal"][0])
     assert measured.nearest(0.58) == 0.6
-    assert Measured(spec).susceptibility()["chi"] == []
+    assert Measured(spec).against_level("susceptibility")["value"] == []
     assert Measured(spec).nearest(0.5) is None
 
 
@@ -326,6 +328,25 @@ def test_a_bad_link_is_a_sentence_and_the_rest_of_it_is_used(query, says):
     assert state.setting == Setting(noise=3)
 
 
+def test_the_controls_are_there_unless_a_link_puts_them_away():
+    state = TreeState()
+    assert state.setting.controls == ("mixture", "field")
+    assert "controls" not in links.to_query(state.setting)
+    state.set_controls([])
+    link = links.to_query(state.setting)
+    assert "view.controls=none" in link
+    again = TreeState()
+    assert links.apply(read(link), again) == []
+    assert again.setting == state.setting
+
+
+def test_the_axis_names_the_noise_of_each_control():
+    assert level_label(Setting()) == "belief mixing ε; field: 1 − ᾱ"
+    assert level_label(Setting(controls=("mixture",))) == "belief mixing ε"
+    assert level_label(Setting(process="masking")) == "t/T; mixture: ε; field: 1 − ᾱ"
+    assert level_label(Setting(process="gaussian")) == "noise variance 1 − ᾱ; mixture: ε"
+
+
 # The lens
 
 
@@ -336,6 +357,9 @@ def test_a_finished_lens_is_complete_and_says_so(lens):
     assert lens.drawing.tree.picture["levels"] == LEVELS.tolist()
     (display,) = lens.drawing.displays
     assert display.susceptibility.source.data["level"] == lens.measured.levels
+    length = lens.result["correlation_length"].values
+    np.testing.assert_array_equal(display.length.source.data["value"], length)
+    assert display.length.figure.xaxis.axis_label == "belief mixing ε; field: 1 − ᾱ"
     assert len(display.marginals.lines.data["xs"]) == 4
 
 
@@ -352,7 +376,7 @@ def test_messages_of_every_component_change_the_state_or_do_no_harm():
     drawing.grammar._handle_msg({"kind": "renew", "what": "datum"})
     drawing.grammar._handle_msg({"kind": "seed", "what": "noise", "value": 5})
     drawing.grammar._handle_msg({"kind": "count", "what": "data", "value": 7})
-    drawing.grammar._handle_msg({"kind": "control", "name": "field", "on": True})
+    drawing.grammar._handle_msg({"kind": "control", "name": "mixture", "on": False})
     setting = state.setting
     assert (setting.datum, setting.noise, setting.data) == (1, 5, 7)
     assert setting.controls == ("field",)

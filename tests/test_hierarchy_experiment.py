@@ -54,6 +54,30 @@ def test_correlations_and_chi_are_those_of_a_loop_over_all_pairs(size):
         assert float(one.changed[-1]) == pytest.approx(one.changed_leaf.values.mean(), rel=1e-6)
 
 
+def test_the_correlation_length_is_that_of_a_walk_along_the_curve():
+    g = Grammar.random(8, 2, 2, 5, seed=0)
+    result = forward_backward(g, np.linspace(0, 1, 11), data=24, samples=32).result()
+    for level in range(11):
+        relative = result["correlation"].values[level]
+        relative = relative / relative[0] if relative[0] > 0 else relative * np.nan
+        wanted = np.nan
+        for l in range(1, 6):  # noqa: E741
+            if relative[l] < 1 / np.e:
+                share = (relative[l - 1] - 1 / np.e) / (relative[l - 1] - relative[l])
+                wanted = (2 ** (l - 1) - 1) + share * 2 ** (l - 1)
+                break
+        found = float(result["correlation_length"][level])
+        assert found == pytest.approx(wanted, nan_ok=True)
+    assert np.isfinite(result["correlation_length"].values[1:]).all()
+
+
+def test_the_correlation_length_is_largest_near_the_threshold_and_not_in_a_control(curve):
+    length = curve["correlation_length"]
+    assert abs(float(length.idxmax()) - 0.7312) < 0.06
+    flat = ex.hierarchy.flat_mixture(32, 8, 2, 7, [0.9, 0.96, 0.99]).result()
+    assert float(flat["correlation_length"].max()) < 0.75 < 1.5 < float(length.max())
+
+
 def test_a_chunk_is_all_leaves_that_changed_below_its_topmost_changed_node():
     g = Grammar.random(8, 3, 2, 4, seed=0)
     result = forward_backward(g, [0.9], data=6, samples=10, shown=6).result()

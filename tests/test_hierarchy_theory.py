@@ -183,6 +183,18 @@ def test_an_array_of_epsilon_has_a_dimension_and_a_number_has_none():
     assert float(one.threshold) == exponents(8, 4, 3).threshold
 
 
+def test_the_correlation_length_is_where_the_curve_crosses_one_over_e():
+    theory = mean_field(32, 8, 2, 7, np.linspace(0, 1, 101))
+    for i in range(1, 101):
+        relative = theory["correlation"].values[i] / theory["correlation"].values[i, 0]
+        r = 2.0 ** np.arange(8) - 1
+        j = next(j for j in range(8) if relative[j] < np.exp(-1))
+        wanted = np.interp(-np.exp(-1), -relative[[j - 1, j]], r[[j - 1, j]])
+        assert float(theory["correlation_length"][i]) == pytest.approx(wanted)
+    assert np.isnan(theory["correlation_length"][0])  # nothing changes
+    assert abs(float(theory["correlation_length"].idxmax()) - 0.7312) < 0.03
+
+
 def test_a_theory_of_very_deep_trees_needs_no_memory_for_their_leaves():
     assert np.isfinite(mean_field(32, 8, 2, 200, 0.7).susceptibility)
 

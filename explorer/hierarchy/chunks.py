@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.hierarchy.mean_field_theory import susceptibility_of
+from explorer.hierarchy.mean_field_theory import correlation_length_of, susceptibility_of
 
 RESAMPLES = 200
 
@@ -62,6 +62,11 @@ def susceptibility(variance: np.ndarray, s: int) -> np.ndarray:
     return susceptibility_of(correlation(variance, s), s)
 
 
+def correlation_length(variance: np.ndarray, s: int) -> np.ndarray:
+    """Distance in leaves at which C(r) has fallen to C(0) / e, from the mean ``block_variance``."""
+    return correlation_length_of(correlation(variance, s), s)
+
+
 def bootstrap_error(
     table: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int
 ) -> np.ndarray:
@@ -75,5 +80,6 @@ def bootstrap_error(
     rng = np.random.default_rng([seed, 2])
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
     means = np.einsum("bn,...nk->b...k", weights, table)
+    # A statistic that some resample does not have (a length beyond the string) has no error.
     spread = np.asarray(statistic(means)).std(axis=0, ddof=1)
     return spread if n > 1 else np.full_like(spread, np.nan)

@@ -54,10 +54,11 @@ def forward_backward(
     Partials hold the levels done so far, coarse to fine, each complete: over (level, depth)
     marginal (exact probability of the true symbol, averaged over at most 16 x_t of a string),
     changed (share of nodes drawn otherwise) and moved_by (share of changed leaves whose chunk
-    begins at that depth); over (level, distance) correlation; over level susceptibility, nan
-    where nothing changes; each with a bootstrap error over strings. Of the first ``shown``
-    strings the whole trees: before (shown, node), after and noised. With ``changes``,
-    changed_leaf (level, datum, sample, leaf). Raises GrammarError and UnknownNameError at once.
+    begins at that depth); over (level, distance) correlation; over level susceptibility and
+    correlation_length (leaves), nan where nothing changes; each with a bootstrap error over
+    strings. Of the first ``shown`` strings the whole trees: before (shown, node), after and
+    noised. With ``changes``, changed_leaf (level, datum, sample, leaf). Raises GrammarError and
+    UnknownNameError at once.
     """
     if not isinstance(g, Grammar):
         raise GrammarError(f"forward_backward takes a Grammar, not {type(g).__name__}.")

@@ -13,9 +13,12 @@ from numpy.typing import ArrayLike
 
 from explorer.hierarchy.evidence import check_level
 from explorer.hierarchy.grammar import check_sizes
+from explorer.measures.crossing import first_below
 
 if TYPE_CHECKING:
     import xarray as xr
+
+CORRELATION_LENGTH = "distance at which the correlation has fallen to 1/e"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def exponents(v: int, m: int, s: int) -> Exponents:
         return Exponents(nan, nan, nan, nan, nan, nan, at_one, at_chance)
     p = _inner_fixed_point(v, m, s)
     slope = upward_slope(p, v, m, s)
-    nu = float(np.log(s) / np.log(slope))
+    nu = float(np.log(s) / np.log(slope)) if slope != 1 else float("inf")
     threshold = (1 - p) / (1 - 1 / v)
     return Exponents(threshold, p, slope, nu, 2 * (1 - 1 / nu), slope**2 / s, at_one, at_chance)
 
@@ -82,7 +85,8 @@ def mean_field(v: int, m: int, s: int, L: int, eps: ArrayLike) -> "xr.Dataset":
     upward and downward beliefs in the true symbol, and marginal, the probability that a node
     keeps its symbol. Over epsilon and distance (levels up to the lowest common ancestor, 0 the
     leaf itself): correlation C of changes (+1 changed, -1 kept). Over epsilon: susceptibility
-    chi = 1 + sum_l (s - 1) s^(l - 1) C(l) / C(0). Without dimension: the ``Exponents``.
+    chi = 1 + sum_l (s - 1) s^(l - 1) C(l) / C(0), and correlation_length, in leaves, at which C
+    has fallen to C(0) / e. Without dimension: the ``Exponents``.
     Raises GrammarError for a grammar that cannot exist or an epsilon outside [0, 1].
     """
     check_sizes(v, m, s, L)
@@ -102,6 +106,19 @@ def susceptibility_of(correlation: np.ndarray, s: int) -> np.ndarray:
     safe = np.where(variance > 0, variance, 1.0)
     chi = 1 + (correlation[..., 1:] * partners).sum(-1) / safe
     return np.where(variance > 0, chi, np.nan)
+
+
+def correlation_length_of(correlation: np.ndarray, s: int) -> np.ndarray:
+    """Distance in leaves at which C(r) has fallen to C(0) / e, from C (..., distance): (...).
+
+    Two leaves whose common ancestor is l levels up are r = s^l - 1 apart; linear between those.
+    nan where nothing changes, and where all leaves change together.
+    """
+    start = correlation[..., :1]
+    relative = np.divide(
+        correlation, start, out=np.full(correlation.shape, np.nan), where=start > 0
+    )
+    return first_below(relative, float(s) ** np.arange(correlation.shape[-1]) - 1, np.exp(-1))
 
 
 def _inner_fixed_point(v: int, m: int, s: int) -> float:
@@ -206,6 +223,11 @@ def _dataset(
                 "epsilon",
                 susceptibility_of(correlation, s),
                 {"long_name": "susceptibility chi"},
+            ),
+            "correlation_length": (
+                "epsilon",
+                correlation_length_of(correlation, s),
+                {"units": "leaves", "long_name": CORRELATION_LENGTH},
             ),
             **{name: ((), value) for name, value in vars(found).items()},
         },

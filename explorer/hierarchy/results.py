@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.hierarchy.chunks import bootstrap_error, correlation, susceptibility
+from explorer.hierarchy.chunks import (
+    bootstrap_error,
+    correlation,
+    correlation_length,
+    susceptibility,
+)
+from explorer.hierarchy.mean_field_theory import CORRELATION_LENGTH
 from explorer.measures.provenance import versions
 
 if TYPE_CHECKING:
@@ -74,12 +80,20 @@ class Experiment:
         mean, s = variance.mean(-2), self.s
         chi_error = bootstrap_error(variance, lambda table: susceptibility(table, s), self.seed)
         c_error = bootstrap_error(variance, lambda table: correlation(table, s), self.seed)
-        by_distance = ("level", "distance")
+        length_error = bootstrap_error(variance, lambda x: correlation_length(x, s), self.seed)
+        by_distance, words = ("level", "distance"), "bootstrap error over strings"
+        leaves = {"units": "leaves"}
         return {
             "susceptibility": ("level", susceptibility(mean, s), _named("susceptibility chi")),
-            "susceptibility_error": ("level", chi_error, _named("bootstrap error over strings")),
+            "susceptibility_error": ("level", chi_error, _named(words)),
             "correlation": (by_distance, correlation(mean, s), _named("correlation of changes")),
-            "correlation_error": (by_distance, c_error, _named("bootstrap error over strings")),
+            "correlation_error": (by_distance, c_error, _named(words)),
+            "correlation_length": (
+                "level",
+                correlation_length(mean, s),
+                leaves | {"long_name": CORRELATION_LENGTH},
+            ),
+            "correlation_length_error": ("level", length_error, leaves | {"long_name": words}),
         }
 
     def _by_depth(self, stacked: Mapping[str, np.ndarray]) -> dict[str, Any]:

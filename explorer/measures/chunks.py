@@ -12,6 +12,7 @@ import numpy as np
 
 from explorer.errors import ImageError
 from explorer.hierarchy.chunks import RESAMPLES
+from explorer.measures.crossing import first_below
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -199,18 +200,7 @@ def _susceptibility(sums: np.ndarray, groups: _Distances) -> np.ndarray:
 
 
 def _correlation_length(sums: np.ndarray, groups: _Distances) -> np.ndarray:
-    relative = np.atleast_2d(_relative_correlation(sums, groups))
-    found = [_first_below(row, groups.distance, np.exp(-1)) for row in relative]
-    return np.array(found) if sums.ndim > 1 else np.array(found[0])
-
-
-def _first_below(curve: np.ndarray, distance: np.ndarray, height: float) -> float:
-    below = np.flatnonzero(curve < height)
-    if not len(below) or np.isnan(curve[0]):
-        return float("nan")
-    j = below[0]
-    along = (curve[j - 1] - height) / (curve[j - 1] - curve[j])
-    return float(distance[j - 1] + along * (distance[j] - distance[j - 1]))
+    return first_below(_relative_correlation(sums, groups), groups.distance, np.exp(-1))
 
 
 def _positive(variance: np.ndarray) -> np.ndarray:

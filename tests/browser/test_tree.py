@@ -193,8 +193,10 @@ def test_a_grammar_that_cannot_exist_is_refused_in_a_sentence(lens, until):
 
 
 def test_controls_are_measured_on_the_same_axes(lens, until):
+    until(lambda: 46 in lens.evaluate(POINTS, "value"), "all levels of the control")
     lens.get_by_role("button", name="flat mixture").click()
-    until(lambda: 46 in lens.evaluate(POINTS, "chi"), "all levels of the control")
+    until(lambda: 46 not in lens.evaluate(POINTS, "value"), "it is put away")
+    assert "view.controls=field" in address(lens)
 
 
 def test_the_address_restores_everything_on_screen(lens, until, page):

@@ -1,16 +1,19 @@
-"""The curves: marginals by depth, susceptibility, correlation by distance. Lines are theory, marks
-are measured, with error bars; a magenta line stands where the slider does."""
+"""The curves: marginals by depth, susceptibility, correlation length, correlation by distance.
+
+Lines are theory, marks are measured, with error bars; a magenta line stands where the slider does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bokeh.models import ColumnDataSource, HoverTool, Range1d, Span
+from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, Range1d, Span
 from bokeh.plotting import figure
 
 from explorer.app import theme
 from explorer.app.tree.marks import (
     MEASURED_INK,
+    SHORT,
     ChartLegend,
     ControlMarks,
     growing,
@@ -21,7 +24,7 @@ from explorer.app.tree.marks import (
 )
 from explorer.app.tree.measured import Columns, Measured, Theory
 from explorer.app.tree.palette import depth_colours
-from explorer.app.tree.setting import LEVEL_NAMES, LEVEL_SYMBOLS, Setting
+from explorer.app.tree.setting import CONTROL_LEVELS, LEVEL_NAMES, LEVEL_SYMBOLS, Setting
 
 
 class _AgainstLevel:
@@ -90,34 +93,47 @@ class Marginals(_AgainstLevel):
             self.lines.data = marginal_lines(measured.theory, colours)
 
 
-class Susceptibility(_AgainstLevel):
-    """How many leaves change together, against the level, with the controls."""
+class Statistic(_AgainstLevel):
+    """One of `AGAINST_LEVEL` against the level, with its theory and the controls."""
 
-    def __init__(self) -> None:
-        self.figure = quiet_chart("Susceptibility χ")
+    def __init__(self, name: str, title: str, label: str, names: str):
+        """names: whether the legend names the "grammar"'s marks or the "controls": one chart has
+        no room for both, and they look the same on all."""
+        self._name = name
+        self.figure = quiet_chart(title)
         self.figure.x_range = Range1d(0, 1)
-        self.line = ColumnDataSource({"level": [], "chi": []})
+        self.figure.y_range = DataRange1d(start=0, range_padding=0.08)
+        self.line = ColumnDataSource({"level": [], "value": []})
         theory = self.figure.line(
-            "level", "chi", source=self.line, line_color=MEASURED_INK, line_width=2
+            "level", "value", source=self.line, line_color=MEASURED_INK, line_width=2
         )
-        self.source, marks = marks_with_bars(self.figure, [], "level", "chi", color=MEASURED_INK)
-        self.controls = ControlMarks(self.figure, "level", "chi")
-        hover = [("level", "@level{0.000}"), ("χ", "@chi{0.00} ± @error{0.00}")]
+        self.source, marks = marks_with_bars(self.figure, [], "level", "value", color=MEASURED_INK)
+        self.controls = ControlMarks(self.figure, "level", "value")
+        hover = [("level", "@level{0.000}"), (label, "@value{0.00} ± @error{0.00}")]
         self.figure.add_tools(HoverTool(renderers=[marks, *self.controls.marks], tooltips=hover))
-        self.figure.yaxis.axis_label = "χ"
+        self.figure.yaxis.axis_label = label
         self._over_levels()
-        self._legend = ChartLegend(self.figure, theory, marks, self.controls)
+        if names == "grammar":
+            self._legend = ChartLegend(self.figure, theory, marks)
+        else:
+            self._legend = ChartLegend(self.figure, controls=self.controls)
 
     def show(self, measured: Measured | None, controls: Mapping[str, Measured]) -> None:
         """Draw what is measured, its theory, and the controls."""
         if measured is not None:
-            self.source.data = measured.susceptibility()
+            self.source.data = measured.against_level(self._name)
             if self._drawn is not measured.theory:
                 self._drawn = measured.theory
-                self.line.data = susceptibility_line(measured.theory)
+                self.line.data = theory_line(measured.theory, self._name)
             self._legend.theory(measured.theory is not None)
-        self.controls.show({name: found.susceptibility() for name, found in controls.items()})
+        columns = {name: found.against_level(self._name) for name, found in controls.items()}
+        self.controls.show(columns)
         self._legend.controls(controls)
+
+    def move(self, setting: Setting, theory: Theory | None) -> None:
+        """Put the slider's line and the threshold's where they are."""
+        super().move(setting, theory)
+        self.figure.xaxis.axis_label = level_label(setting)
 
 
 class Correlation:
@@ -153,7 +169,7 @@ class Correlation:
             ("C(r) / C(0)", "@correlation{0.0000} ± @error{0.0000}"),
         ]
         self.figure.add_tools(HoverTool(renderers=[marks, *self.controls.marks], tooltips=hover))
-        self.figure.xaxis.axis_label = "distance r of two leaves in the tree"
+        self.figure.xaxis.axis_label = "distance r of two leaves"
         self.figure.yaxis.axis_label = "C(r) / C(0)"
         self._legend = ChartLegend(self.figure, theory, marks, power=self._power)
 
@@ -170,7 +186,7 @@ class Correlation:
             self.figure.title.text = "Correlation of changes"
         else:
             self.source.data = measured.correlation(level)
-            self.figure.title.text = f"Correlation of changes at {symbol} = {level:.3g}"
+            self.figure.title.text = f"Correlation at {symbol} = {level:.3g}"
         nothing: Columns = {"distance": [], "r": [], "correlation": []}
         self.line.data = theory.by_distance(setting.level) if theory is not None else nothing
         self.law.data = theory.power_law() if theory is not None else {"r": [], "correlation": []}
@@ -181,10 +197,20 @@ class Correlation:
         }
         self.controls.show(at_widest)
         # A control has a transition of its own, elsewhere: it is compared at that one.
-        where = " (controls: at their χ peak)" if at_widest else " of two leaves in the tree"
-        self.figure.xaxis.axis_label = f"distance r{where}"
+        self.figure.xaxis.axis_label = (
+            "r; controls: at χ peak" if at_widest else "distance r of two leaves"
+        )
         self._legend.theory(theory is not None)
         self._legend.power(theory is not None and bool(self.law.data["r"]))
+
+
+def level_label(setting: Setting) -> str:
+    """What the level is, and what it is for those controls that are noised in another way."""
+    symbol = LEVEL_SYMBOLS[setting.process]
+    others = [f"{SHORT[c]}: {x}" for c in setting.controls if (x := CONTROL_LEVELS[c]) != symbol]
+    # Three kinds of noise have no room for the long name of one.
+    name = LEVEL_NAMES[setting.process] if len(others) < 2 else symbol
+    return "; ".join([name, *others])
 
 
 def marginal_lines(theory: Theory | None, colours: list[str]) -> Columns:
@@ -201,9 +227,9 @@ def marginal_lines(theory: Theory | None, colours: list[str]) -> Columns:
     }
 
 
-def susceptibility_line(theory: Theory | None) -> Columns:
-    """The mean field's susceptibility at this number of levels."""
+def theory_line(theory: Theory | None, name: str) -> Columns:
+    """A statistic of the mean field at this number of levels."""
     if theory is None:
-        return {"level": [], "chi": []}
-    found = theory.result["susceptibility"]
-    return {"level": found["epsilon"].values.tolist(), "chi": found.values.tolist()}
+        return {"level": [], "value": []}
+    found = theory.result[name]
+    return {"level": found["epsilon"].values.tolist(), "value": found.values.tolist()}

@@ -12,7 +12,7 @@ from explorer.app.learning.display import LearningView
 from explorer.app.learning.words import READING
 from explorer.app.screen import push
 from explorer.app.theme import MATERIAL
-from explorer.app.tree.charts import Correlation, Marginals, Susceptibility
+from explorer.app.tree.charts import Correlation, Marginals, Statistic
 from explorer.app.tree.setting import VIEWS
 
 if TYPE_CHECKING:
@@ -30,11 +30,15 @@ class Display(LensDisplay):
 
     def __init__(self, lens: HierarchyLens):
         super().__init__(lens)
-        self.marginals, self.susceptibility = Marginals(), Susceptibility()
+        self.marginals = Marginals()
+        self.susceptibility = Statistic("susceptibility", "Susceptibility χ", "χ", "grammar")
+        self.length = Statistic(
+            "correlation_length", "Correlation length", "length in leaves", "controls"
+        )
         self.correlation = Correlation()
         self._panes = [
             pn.pane.Bokeh(chart.figure, styles=CHART_STYLES)
-            for chart in (self.marginals, self.susceptibility, self.correlation)
+            for chart in (self.marginals, self.susceptibility, self.length, self.correlation)
         ]
         self.toggle = self._make_toggle()
         self._reading = pn.pane.HTML(READING, sizing_mode="stretch_width", margin=(4, 12))
@@ -54,9 +58,10 @@ class Display(LensDisplay):
     def draw_curves(self) -> None:
         """What is measured so far."""
         measured, controls = self.lens.measured, self.lens.controls
-        first, second, _ = self._panes
-        push(first, lambda: self.marginals.show(measured))
-        push(second, lambda: self.susceptibility.show(measured, controls))
+        marginals, chi, length, _ = self._panes
+        push(marginals, lambda: self.marginals.show(measured))
+        push(chi, lambda: self.susceptibility.show(measured, controls))
+        push(length, lambda: self.length.show(measured, controls))
         self.draw_level()
 
     def draw_level(self) -> None:
@@ -64,10 +69,11 @@ class Display(LensDisplay):
         lens, setting = self.lens, self.lens.state.setting
         measured, controls = lens.measured, lens.controls
         theory = measured.theory if measured is not None else None
-        first, second, third = self._panes
-        push(first, lambda: self.marginals.move(setting, theory))
-        push(second, lambda: self.susceptibility.move(setting, theory))
-        push(third, lambda: self.correlation.show(setting, measured, controls))
+        marginals, chi, length, correlation = self._panes
+        push(marginals, lambda: self.marginals.move(setting, theory))
+        push(chi, lambda: self.susceptibility.move(setting, theory))
+        push(length, lambda: self.length.move(setting, theory))
+        push(correlation, lambda: self.correlation.show(setting, measured, controls))
 
     def draw_learning(self) -> None:
         """Which of the two views is open, and the charts of the learning view if it is."""
@@ -109,7 +115,7 @@ class Display(LensDisplay):
                 pane,
                 sizing_mode="stretch_width",
                 styles={
-                    "flex": "1 1 230px",
+                    "flex": "1 1 200px",
                     "min-width": "0",
                     "height": CURVES_HEIGHT if on_page else "290px",
                 },

@@ -147,7 +147,11 @@ class Drawing:
         """Which grammar this is, and how far the curves are."""
         lens = self.lens
         now, measured = lens.state.setting, lens.measured
-        seed = "given rules" if now.grammar.seed is None else f"rules of seed {now.grammar.seed}"
+        seed = (
+            "given rules, which no link holds"
+            if now.grammar.seed is None
+            else f"rules of seed {now.grammar.seed}"
+        )
         what = f"{now.sizes}, {seed}"
         done = measured.done if measured is not None else 0
         total = len(levels_of(now.curves[0]))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from explorer.app import saving, theme
+from explorer.app.tree.charts import level_label
 from explorer.app.tree.measured import Measured
 from explorer.app.tree.palette import CONTROL_LINES, depth_colours
 from explorer.app.tree.setting import CONTROLS, LEVEL_NAMES, LEVEL_SYMBOLS, Setting
@@ -27,14 +28,19 @@ def figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    chart = Figure(figsize=(11, 7), layout="constrained")
+    chart = Figure(figsize=(13, 7), layout="constrained")
     FigureCanvasAgg(chart)
-    places = chart.subplot_mosaic([["tree"] * 3, ["marginals", "chi", "C"]], height_ratios=[1.3, 1])
+    curves = ("marginals", "chi", "length", "C")
+    places = chart.subplot_mosaic([["tree"] * 4, [*curves]], height_ratios=[1.3, 1])
     _tree(places["tree"], setting, trajectory)
     _marginals(places["marginals"], setting, measured)
-    _susceptibility(places["chi"], setting, measured, controls)
+    _statistic(places["chi"], "susceptibility", setting, measured, controls)
+    places["chi"].set_title("susceptibility χ", fontsize=9)
+    places["chi"].legend(frameon=False, fontsize=7)
+    _statistic(places["length"], "correlation_length", setting, measured, controls)
+    places["length"].set_title("correlation length in leaves", fontsize=9)
     _correlation(places["C"], setting, measured, controls)
-    for name in ("marginals", "chi", "C"):
+    for name in curves:
         places[name].spines[["top", "right"]].set_visible(False)
     counts = f"{setting.data} strings × {setting.samples} trajectories, seed {setting.seed}"
     chart.suptitle(f"Random Hierarchy Model, {setting.sizes}; {counts}", fontsize=11)
@@ -98,24 +104,23 @@ def _marginals(axes: Any, setting: Setting, measured: Measured) -> None:
         for line, colour in zip(found.values, colours, strict=True):
             axes.plot(found["epsilon"], line, color=colour, lw=1.2)
     _over_levels(axes, setting, measured)
-    axes.set_title("P(true symbol): orange the root, blue the leaves", fontsize=9)
+    axes.set_title("P(true symbol): orange root, blue leaves", fontsize=9)
 
 
-def _susceptibility(
-    axes: Any, setting: Setting, measured: Measured, controls: Mapping[str, Measured]
+def _statistic(
+    axes: Any, name: str, setting: Setting, measured: Measured, controls: Mapping[str, Measured]
 ) -> None:
     if measured.theory is not None:
-        found = measured.theory.result["susceptibility"]
+        found = measured.theory.result[name]
         axes.plot(found["epsilon"], found, color=theme.FINE_TUNED, lw=1.2, label="mean field")
     series = {"measured": (measured, theme.FINE_TUNED)}
-    series |= {CONTROLS[name]: (c, CONTROL_LINES[name]) for name, c in controls.items()}
+    series |= {CONTROLS[control]: (c, CONTROL_LINES[control]) for control, c in controls.items()}
     for label, (of, colour) in series.items():
-        columns = of.susceptibility()
+        columns = of.against_level(name)
         bars = {"fmt": "o", "ms": 3, "color": colour, "label": label}
-        axes.errorbar(columns["level"], columns["chi"], columns["error"], **bars)
+        axes.errorbar(columns["level"], columns["value"], columns["error"], **bars)
     _over_levels(axes, setting, measured)
-    axes.set_title("susceptibility χ", fontsize=9)
-    axes.legend(frameon=False, fontsize=7)
+    axes.set_xlabel(level_label(setting), fontsize=8)
 
 
 def _correlation(

@@ -15,6 +15,8 @@ from explorer.app.tree.state import TreeState
 from explorer.errors import GrammarError
 
 LENS = "hierarchy"
+NOTHING = "none"
+"""Of the controls, which are shown where a link says nothing."""
 
 
 def to_query(setting: Setting) -> str:
@@ -35,8 +37,8 @@ def to_query(setting: Setting) -> str:
         "n": f"{setting.data},{setting.samples}",
         "seed": f"{setting.seed}",
     }
-    if setting.controls:
-        view["controls"] = ",".join(setting.controls)
+    if setting.controls != Setting().controls:
+        view["controls"] = ",".join(setting.controls) or NOTHING
     if setting.view != "tree":
         view["view"] = setting.view
     if setting.scaled:
@@ -74,7 +76,7 @@ def _steps(state: TreeState) -> dict[str, Callable[[str], Any]]:
         "view": state.look_at,
         "scaled": lambda text: state.rescale(text.split(",")),
         "examples": lambda text: state.choose_examples(_numbers(text, "examples")),
-        "controls": lambda text: state.set_controls(text.split(",")),
+        "controls": lambda text: state.set_controls([] if text == NOTHING else text.split(",")),
     }
 
 

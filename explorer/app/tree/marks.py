@@ -15,7 +15,7 @@ from explorer.app.tree.palette import CONTROL_LINES
 
 MEASURED_INK = theme.FINE_TUNED
 SHORT = {"mixture": "mixture", "field": "field"}
-"""Controls in a legend: four names have to stand in one row."""
+"""Controls in a legend and on an axis."""
 
 
 def quiet_chart(title: str, **settings: Any) -> figure:
@@ -108,12 +108,12 @@ class ChartLegend:
     def __init__(
         self,
         chart: figure,
-        theory: Any,
-        marks: Any,
+        theory: Any = None,
+        marks: Any = None,
         controls: ControlMarks | None = None,
         power: Any = None,
     ):
-        self._theory = LegendItem(label="theory", renderers=[theory])
+        self._theory = LegendItem(label="theory", renderers=[theory]) if theory else None
         self._power = LegendItem(label="power law", renderers=[power]) if power else None
         self._controls = {
             name: LegendItem(label=SHORT[name], renderers=[mark], visible=False)
@@ -121,8 +121,8 @@ class ChartLegend:
                 zip(controls.sources, controls.marks, strict=True) if controls else ()
             )
         }
-        items = [LegendItem(label="measured", renderers=[marks]), self._theory]
-        items += [self._power] if self._power else []
+        measured = LegendItem(label="measured", renderers=[marks]) if marks else None
+        items = [item for item in (measured, self._theory, self._power) if item is not None]
         legend = Legend(
             items=[*items, *self._controls.values()],
             orientation="horizontal",
@@ -139,7 +139,8 @@ class ChartLegend:
         growing(chart, legend)
 
     def theory(self, shown: bool) -> None:
-        self._theory.visible = shown
+        if self._theory is not None:
+            self._theory.visible = shown
 
     def power(self, shown: bool) -> None:
         if self._power is not None:

@@ -12,6 +12,8 @@ from explorer.app.tree.setting import MEASURED_LEVELS, CurveSpec
 
 NEAR_ONE = (0.96, 0.98, 0.985, 0.99, 0.995)
 """A flat mixture's class is lost only when almost nothing is known of any leaf."""
+AGAINST_LEVEL = ("susceptibility", "correlation_length")
+"""What is drawn against the level, one number a level."""
 PASSES = (8, 4, 2, 1)
 """Steps between the levels of each pass over a curve, in levels of the finest."""
 Columns = dict[str, list]
@@ -55,7 +57,8 @@ class Row:
     """One level's result, and its numbers as plain arrays: curves are drawn ten times a second."""
 
     result: xr.Dataset
-    chi: tuple[float, float]
+    statistics: Mapping[str, tuple[float, float]]
+    """Value and error of each of `AGAINST_LEVEL`."""
     correlation: np.ndarray
     correlation_error: np.ndarray
     marginal: np.ndarray
@@ -70,10 +73,12 @@ class Row:
             return result[name].values[0] if name in result else np.array([])
 
         depths = result["depth"].values.tolist() if "depth" in result.coords else []
-        chi, error = (float(numbers(f"susceptibility{name}")) for name in ("", "_error"))
         return cls(
             result,
-            (chi, error),
+            {
+                name: (float(numbers(name)), float(numbers(f"{name}_error")))
+                for name in AGAINST_LEVEL
+            },
             numbers("correlation"),
             numbers("correlation_error"),
             numbers("marginal"),
@@ -115,16 +120,18 @@ class Measured:
 
     def widest(self) -> float | None:
         """The measured level of the largest susceptibility."""
-        known = {x: row.chi[0] for x, row in self.rows.items() if np.isfinite(row.chi[0])}
+        chi = {x: row.statistics["susceptibility"][0] for x, row in self.rows.items()}
+        known = {x: value for x, value in chi.items() if np.isfinite(value)}
         return max(known, key=lambda x: known[x], default=None)
 
     # Columns of the charts
 
-    def susceptibility(self) -> Columns:
-        """One mark a level: chi with its error bar."""
+    def against_level(self, name: str) -> Columns:
+        """One mark a level: one of `AGAINST_LEVEL` with its error bar."""
         levels = self.levels
-        chi, error = np.array([self.rows[x].chi for x in levels]).reshape(-1, 2).T
-        return with_bars({"level": levels}, "chi", chi, error)
+        found = [self.rows[x].statistics[name] for x in levels]
+        values, errors = np.array(found).reshape(-1, 2).T
+        return with_bars({"level": levels}, "value", values, errors)
 
     def marginals(self, colours: list[str]) -> Columns:
         """One mark a level and depth: the probability of the true symbol with its error bar."""

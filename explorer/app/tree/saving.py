@@ -11,7 +11,7 @@ import xarray as xr
 
 from explorer.app import saving
 from explorer.app.tree.figure import figure
-from explorer.app.tree.measured import NEAR_ONE, Measured
+from explorer.app.tree.measured import AGAINST_LEVEL, NEAR_ONE, Measured
 from explorer.app.tree.setting import MEASURED_LEVELS, CurveSpec, Setting
 from explorer.app.tree.trajectory import Trajectory
 from explorer.errors import UnknownNameError
@@ -76,7 +76,7 @@ def _expression(spec: CurveSpec) -> str:
 
 
 def csv(setting: Setting, measured: Measured, controls: Mapping[str, Measured]) -> bytes:
-    """One line a level and model: chi, C by distance, marginals by depth, with errors."""
+    """One line a level and model: chi, length, C by distance, marginals by depth, with errors."""
     tables = []
     for found in (measured, *controls.values()):
         table = _table(found)
@@ -89,16 +89,16 @@ def csv(setting: Setting, measured: Measured, controls: Mapping[str, Measured]) 
 def _table(measured: Measured) -> pd.DataFrame:
     result = measured.dataset()
     columns = {"level": result["level"].values}
-    for name in ("susceptibility", "susceptibility_error"):
-        columns[name] = result[name].values
+    for name in AGAINST_LEVEL:
+        columns |= {f"{name}{end}": result[f"{name}{end}"].values for end in ("", "_error")}
     for over, names in (("distance", ("correlation",)), ("depth", ("marginal", "changed"))):
         for name in (f"{n}{suffix}" for n in names for suffix in ("", "_error")):
             if name in result:
                 for place in result[over].values.tolist():
                     columns[f"{name}_{over}{place}"] = result[name].sel({over: place}).values
     if measured.theory is not None:
-        theory = measured.theory.result["susceptibility"].interp(epsilon=result["level"].values)
-        columns["susceptibility_theory"] = theory.values
+        theory = measured.theory.result.interp(epsilon=result["level"].values)
+        columns |= {f"{name}_theory": theory[name].values for name in AGAINST_LEVEL}
     return pd.DataFrame(columns)
 
 

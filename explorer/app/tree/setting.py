@@ -30,6 +30,8 @@ VIEWS = {"tree": "Denoising", "learning": "Learning"}
 """What is on screen: a string denoised, or experiments on learning."""
 CONTROLS = {"mixture": "flat mixture", "field": "Gaussian field"}
 """Models without a hierarchy, measured like the grammar."""
+CONTROL_LEVELS = {"mixture": LEVEL_SYMBOLS["epsilon"], "field": LEVEL_SYMBOLS["gaussian"]}
+"""How each control is noised, whatever the grammar's process."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class Setting:
     data: int = 64
     samples: int = 64
     seed: int = 0
-    controls: tuple[str, ...] = ()
+    # A peak of chi alone proves no hierarchy, so that the controls are there unless put away.
+    controls: tuple[str, ...] = tuple(CONTROLS)
     view: str = "tree"
     scaled: tuple[str, ...] = ()
     """Experiments on learning whose axis is divided by the law."""
