@@ -196,7 +196,7 @@ def test_controls_are_measured_on_the_same_axes(lens, until):
     until(lambda: 46 in lens.evaluate(POINTS, "value"), "all levels of the control")
     lens.get_by_role("button", name="flat mixture").click()
     until(lambda: 46 not in lens.evaluate(POINTS, "value"), "it is put away")
-    assert "view.controls=field" in address(lens)
+    until(lambda: "view.controls=field" in address(lens), "so the address says")
 
 
 def test_the_address_restores_everything_on_screen(lens, until, page):
