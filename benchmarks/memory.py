@@ -1,11 +1,21 @@
-"""Memory: the whole app with the embedded model open, after the first figures were computed."""
+"""Memory of one Python process as the embedded model opens, and of a server.
+
+The server's one visitor looks at every lens in a browser, one after the other, each until all that
+it shows at first is computed.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
 
 from benchmarks import Row, main
+from benchmarks._browser import browser_page, serving
 
 STAGES = """
 import os, psutil
@@ -17,16 +27,30 @@ import explorer as ex
 print("python with explorer imported", *resident(), sep="|")
 m = ex.open_model("glyphs", device="cpu")
 print("embedded model open", *resident(), sep="|")
-app = ex.app()
 ex.accuracy(m, ex.Recipe(base="glyphs", coefficients=dict.fromkeys(m.tasks, 0.3)))
-print("whole app, all test images measured", *resident(), sep="|")
+print("all test images measured", *resident(), sep="|")
 import torch
 print(torch.__version__)
 """
+AT_REST = """() => {
+    // Every line of notices is there, and none has said for a second that work is under way.
+    const found = (root) => [...root.querySelectorAll("*")].flatMap((node) =>
+        [...(node.classList?.contains("notices") ? [node] : []),
+         ...(node.shadowRoot ? found(node.shadowRoot) : [])])
+    const lines = found(document)
+    const busy = !lines.length || lines.some((line) => line.querySelector(".busy"))
+    if (busy) window.restSince = performance.now()
+    return !busy && performance.now() - (window.restSince ??= performance.now()) > 1000
+}"""
+QUICK_WAIT, LONGEST_WAIT = 20, 240  # seconds a lens may compute before memory is read
 
 
 def measure(quick: bool = False) -> list[Row]:
-    """Resident memory of one process at three stages (`quick` changes nothing here)."""
+    """Resident memory at each stage. With `quick` a lens is left after 20 s, complete or not."""
+    return [*_one_process(), *_served(QUICK_WAIT if quick else LONGEST_WAIT)]
+
+
+def _one_process() -> list[Row]:
     done = subprocess.run(
         [sys.executable, "-c", STAGES], check=True, stdout=subprocess.PIPE, text=True
     )
@@ -36,6 +60,32 @@ def measure(quick: bool = False) -> list[Row]:
         what, resident, unique = stage.split("|")
         note = f"{float(unique):.0f} MiB of it its own; torch {torch_version}"
         rows.append(Row(what, float(resident), "MiB", note))
+    return rows
+
+
+def _served(longest: float) -> list[Row]:
+    from playwright.sync_api import TimeoutError as NotInTime
+
+    from explorer.app.lenses import TITLES
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        env = serving.environment(cache=Path(folder) / "cache", threads=2)
+        with serving.served(Path(folder), "glyphs", env) as app, browser_page() as page:
+            port = app.url.rstrip("/").rpartition(":")[2]
+            server = next(
+                c for c in psutil.Process().children() if f"port={port}" in str(c.cmdline())
+            )
+            for lens, title in TITLES.items():
+                page.goto(f"{app.url}?view.lens={lens}")
+                began, note = time.monotonic(), "all that it shows at first is computed"
+                try:
+                    page.wait_for_function(AT_REST, timeout=1000 * longest)
+                except NotInTime:
+                    note = f"still computing after {time.monotonic() - began:.0f} s"
+                memory = server.memory_full_info()
+                note = f"{memory.uss / 2**20:.0f} MiB of it its own; {note}"
+                rows.append(Row(f"server, {title} looked at", memory.rss / 2**20, "MiB", note))
     return rows
 
 
