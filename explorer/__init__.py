@@ -32,6 +32,9 @@ _ROOM_OF = {
     "open_model": "explorer.models.model",
     "Model": "explorer.models.model",
     "ZeroShotHead": "explorer.models.heads",
+    "linear_probe": "explorer.models.probes",
+    "with_probes": "explorer.models.probes",
+    "ProbeHead": "explorer.models.probes",
     "Task": "explorer.tasks.task",
     "benchmark_tasks": "explorer.tasks.benchmark.frozen",
     "open_task": "explorer.tasks.opening",
@@ -111,6 +114,7 @@ __all__ = [
     "Model",
     "ModelError",
     "NothingFeasibleError",
+    "ProbeHead",
     "Recipe",
     "RecipeError",
     "Run",
@@ -149,6 +153,7 @@ __all__ = [
     "kernel_localisation",
     "layer_of",
     "layouts",
+    "linear_probe",
     "lines",
     "lines_search",
     "merge",
@@ -170,6 +175,7 @@ __all__ = [
     "save_result",
     "shuffled_lines",
     "to_layout",
+    "with_probes",
 ]
 
 if TYPE_CHECKING:
@@ -239,6 +245,7 @@ if TYPE_CHECKING:
     from explorer.measures.search import best_shared_coefficient, negation, negation_coefficient
     from explorer.models.heads import ZeroShotHead
     from explorer.models.model import Model, open_model
+    from explorer.models.probes import ProbeHead, linear_probe, with_probes
     from explorer.recipe import COEFFICIENT_RANGE, Recipe
     from explorer.tasks.benchmark.frozen import benchmark_tasks
     from explorer.tasks.opening import open_task, open_task_run

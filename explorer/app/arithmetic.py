@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from explorer.app import links, presets, saving
+from explorer.app import links, presets, rules, saving
 from explorer.app.drawing import Drawing
 from explorer.app.gallery import Page, page_of
 from explorer.app.layout import Display
 from explorer.app.picture import predictions
 from explorer.app.recipe_lens import RecipeLens
-from explorer.app.rules import Allowance
 from explorer.app.state import LensState, Prompts
 from explorer.errors import ExplorerError
 from explorer.recipe import Recipe
@@ -39,6 +38,8 @@ class ArithmeticLens(RecipeLens):
     can be read and set from code; `lens.result` is what was measured for it.
     """
 
+    topic = "arithmetic"
+
     def __init__(self, model: Model, recipe: Recipe | None = None, query: str = ""):
         """model: an open model. recipe: where to start. query: a link's query part to restore.
 
@@ -52,7 +53,7 @@ class ArithmeticLens(RecipeLens):
         self.searched: xr.Dataset | None = None
         self._search: Runner | None = None
         self._images: tuple[str, np.ndarray, np.ndarray] | None = None
-        self._allowance = Allowance()
+        self._allowance = rules.allowance()
         if recipe is not None:
             self.state.replace(recipe)
         self.drawing = Drawing(self)
@@ -165,7 +166,7 @@ class ArithmeticLens(RecipeLens):
     def to_python(self) -> str:
         """The recipe on screen as Python that gives the same accuracies."""
         return (
-            f"import explorer as ex\n\nm = ex.open_model({self.recipe.base!r})\n"
+            f"import explorer as ex\n\nm = {self.model.to_python()}\n"
             f"recipe = {self.recipe.to_python()}\nex.accuracy(m, recipe)\n"
         )
 
@@ -183,7 +184,7 @@ class ArithmeticLens(RecipeLens):
             return saving.csv(picture.result, picture.recipe)
         if what == "nc":
             return saving.netcdf(picture.result)
-        return saving.figure(drawn, self.titles, self.model.control, picture.recipe, what)
+        return saving.figure(drawn, self.titles, self.model.control, picture.recipe, what, self.model.base_title)
 
     # Displays and life
 

@@ -100,6 +100,7 @@ class Presets(Messenger):
     """Buttons and menus for the recipes everybody wants first."""
 
     tasks = param.List(doc="Choices in order: {name, title}.")
+    base = param.String("zero-shot", doc="What the model nobody edited is called.")
     best = param.Number(None, allow_None=True, doc="Best shared coefficient of the model card.")
     searching = param.Boolean(False, doc="Whether a search for it is under way.")
 
@@ -139,6 +140,7 @@ class Gallery(Messenger):
     """Test images of one task, with predicted label, confidence and what changed."""
 
     tasks = param.List(doc="Choices in order: {name, title}.")
+    base = param.String("zero-shot", doc="What the model nobody edited is called.")
     focus = param.String("")
     sprite = param.String("", doc="All pictures of this page in one image, as a data address.")
     columns = param.Integer(10, doc="Pictures in one row of the sprite.")

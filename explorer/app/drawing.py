@@ -13,6 +13,9 @@ from explorer.app.prompts import PromptEditor
 from explorer.app.screen import Screen
 
 if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
     from explorer.app.arithmetic import ArithmeticLens
     from explorer.app.layout import Display
 
@@ -34,10 +37,11 @@ class Drawing:
         shown = [{"name": task, "title": title} for task, title in lens.titles.items()]
         tasks = [row for row in shown if row["name"] != lens.model.control]
         self.mixer = Mixer(actions.mixer, tasks=tasks)
-        self.presets = Presets(actions.presets, tasks=tasks)
+        base = lens.model.base_title
+        self.presets = Presets(actions.presets, tasks=tasks, base=base)
         self.toolbar = Toolbar(actions.toolbar, link_base=LINK_BASE)
         self.gallery = Gallery(
-            actions.gallery, tasks=shown, columns=COLUMNS, focus=lens.state.focus
+            actions.gallery, tasks=shown, columns=COLUMNS, focus=lens.state.focus, base=base
         )
         self.notices = Notices(actions.notices)
         self.prompts = PromptEditor(lens)
@@ -100,9 +104,14 @@ class Drawing:
             self.gallery.param.update(
                 class_names=[*self.lens.words(page.task).class_names],
                 tiles=tiles(result, page.task, page.images, before),
-                counts=[[kind, text] for kind, text in count_sentences(result, page.task, before)],
+                counts=[[*said] for said in self._counts(result, page.task, before)],
                 changed_only=self.lens.state.changed_only,
             )
+
+    def _counts(
+        self, result: xr.Dataset, task: str, before: np.ndarray | None
+    ) -> list[tuple[str, str]]:
+        return count_sentences(result, task, before, self.lens.model.base_title)
 
     def _search(self) -> None:
         self.presets.param.update(best=self.lens.best, searching=self.lens.searching)

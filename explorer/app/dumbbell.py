@@ -25,7 +25,7 @@ from explorer.app.text import axis_sizes, scale_text
 
 SERIES = ("zero_shot", "fine_tuned", "edited")
 TITLES = {
-    "absolute": "Edited against zero-shot and fine-tuned",
+    "absolute": "Edited against {base} and fine-tuned",
     "normalized": "Share of each task's own fine-tuned model",
 }
 AXES = {
@@ -43,8 +43,12 @@ class Dumbbell:
     replaces one column data source, the fastest route to the screen (and draws the chart once).
     """
 
-    def __init__(self, titles: Mapping[str, str], control: str | None = None):
-        """titles: name -> title of what has a row, the control task (if any) among them."""
+    def __init__(
+        self, titles: Mapping[str, str], control: str | None = None, base: str = "zero-shot"
+    ):
+        """titles: name -> title of what has a row, the control task (if any) among them. base:
+        what the model nobody edited is called."""
+        self._base = base
         self._names = row_names(titles, control)
         self.labels = row_labels(titles, control)
         self.source = ColumnDataSource(self._columns(None))
@@ -57,6 +61,9 @@ class Dumbbell:
         self._draw()
         self._scale_text()
 
+    def _title(self, mode: str) -> str:
+        return TITLES[mode].format(base=self._base)
+
     def _figure(self) -> figure:
         chart = theme.plain(
             figure(
@@ -64,7 +71,7 @@ class Dumbbell:
                 x_range=Range1d(0, 1 + RIGHT_MARGIN),
                 width_policy="max",
                 height_policy="max",
-                title=TITLES["absolute"],
+                title=self._title("absolute"),
                 tools="save",
                 toolbar_location="above",
             )
@@ -116,7 +123,7 @@ class Dumbbell:
                 tooltips=[
                     ("task", "@task"),
                     ("edited", "@edited{0.00%}"),
-                    ("zero-shot", "@zero_shot{0.00%}"),
+                    (self._base, "@zero_shot{0.00%}"),
                     ("fine-tuned", "@fine_tuned{0.00%}"),
                     ("coefficient", "@coefficient{0.00}"),
                     ("chance", "@chance{0.0%}"),
@@ -145,9 +152,8 @@ class Dumbbell:
         # A legend draws its marks once, from data: they need points before anything is measured,
         # and these lie left of the axis.
         hidden = ColumnDataSource({s: [-1.0] for s in SERIES} | {"task": self.labels[:1]})
-        items = [
-            LegendItem(label=theme.NAMES[s], renderers=[self._scatter(s, hidden)]) for s in SERIES
-        ]
+        names = theme.NAMES | {"zero_shot": self._base}
+        items = [LegendItem(label=names[s], renderers=[self._scatter(s, hidden)]) for s in SERIES]
         return Legend(
             items=items,
             orientation="horizontal",
@@ -219,8 +225,8 @@ class Dumbbell:
         end = _right_edge(rows)
         if self.figure.x_range.end != end:
             self.figure.x_range.end = end
-        if self.figure.title.text != TITLES[rows.mode]:
-            self.figure.title.text = TITLES[rows.mode]
+        if self.figure.title.text != self._title(rows.mode):
+            self.figure.title.text = self._title(rows.mode)
             self.figure.xaxis.axis_label = AXES[rows.mode]
 
     def focus(self, task: str) -> None:

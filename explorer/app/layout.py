@@ -36,7 +36,7 @@ class Display(LensDisplay):
 
     def __init__(self, lens: ArithmeticLens):
         super().__init__(lens)
-        self.chart = Dumbbell(lens.titles, lens.model.control)
+        self.chart = Dumbbell(lens.titles, lens.model.control, lens.model.base_title)
         self.chart_pane = pn.pane.Bokeh(
             self.chart.figure, styles={"flex": "1 1 auto", "min-height": "0", "width": "100%"}
         )

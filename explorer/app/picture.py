@@ -148,7 +148,7 @@ def predictions(result: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def count_sentences(
-    result: xr.Dataset, task: str, previous: np.ndarray | None
+    result: xr.Dataset, task: str, previous: np.ndarray | None, base: str = "zero-shot"
 ) -> list[tuple[str, str]]:
     """What happened to the task's images, over all images measured so far: (kind, sentence)."""
     part = result.sel(task=task)
@@ -159,7 +159,7 @@ def count_sentences(
         ("became_right", f"{known.count('became_right'):,} became right"),
         ("became_wrong", f"{known.count('became_wrong'):,} became wrong"),
         ("other_wrong", f"{known.count('other_wrong'):,} wrong in another way"),
-        ("note", f"against zero-shot, of {len(known):,} images"),
+        ("note", f"against {base}, of {len(known):,} images"),
     ]
     if previous is not None:
         length = min(len(previous), len(predicted))

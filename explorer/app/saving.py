@@ -71,9 +71,15 @@ def kind(what: Any) -> str:
 
 
 def figure(
-    rows: Rows, titles: Mapping[str, str], control: str | None, recipe: Recipe, kind: str
+    rows: Rows,
+    titles: Mapping[str, str],
+    control: str | None,
+    recipe: Recipe,
+    kind: str,
+    base: str = "zero-shot",
 ) -> bytes:
-    """The dumbbell chart as PNG or SVG. titles: name -> title of every task, control among them."""
+    """The dumbbell chart as PNG or SVG. titles: name -> title of every task, control among them.
+    base: what the model nobody edited is called."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -84,13 +90,14 @@ def figure(
     axes = chart.subplots()
     axes.hlines(height, rows.zero_shot, rows.fine_tuned, color=theme.ZERO_SHOT, alpha=0.5, lw=2)
     axes.hlines(height, rows.zero_shot, rows.edited, color=theme.EDITED, alpha=0.6, lw=2)
+    names = theme.NAMES | {"zero_shot": base}
     for series, marker in (("zero_shot", "o"), ("fine_tuned", "s"), ("edited", "D")):
         colour = theme.COLOURS[series]
         axes.plot(
             getattr(rows, series),
             height,
             marker,
-            label=theme.NAMES[series],
+            label=names[series],
             zorder=3,
             color=colour,
             markerfacecolor="white" if series == "zero_shot" else colour,

@@ -12,7 +12,7 @@ from explorer.compute.engine import ImageRange, OnBatch
 from explorer.compute.run import Run
 from explorer.errors import ModelError, UnknownNameError
 from explorer.measures.provenance import provenance
-from explorer.models.heads import ZeroShotHead
+from explorer.models.heads import LinearHead
 from explorer.recipe import Recipe
 from explorer.tasks.task import Split, check_count
 
@@ -32,7 +32,7 @@ def accuracy(
     tasks: Sequence[str] | None = None,
     n: int | None = None,
     split: Split = "test",
-    heads: Mapping[str, ZeroShotHead] | None = None,
+    heads: Mapping[str, LinearHead] | None = None,
     precision: str = "auto",
 ) -> "xr.Dataset":
     """Top-1 accuracy (0 to 1) of a recipe on each task's first ``n`` images (all when None).
@@ -56,7 +56,7 @@ def accuracy_run(
     stages: Sequence[int | None] | None = None,
     split: Split = "test",
     engine: "Engine | None" = None,
-    heads: Mapping[str, ZeroShotHead] | None = None,
+    heads: Mapping[str, LinearHead] | None = None,
     precision: str | None = None,
 ) -> "Run[xr.Dataset]":
     """Accuracy as a Run: few images a task first, then more, each partial a whole Dataset.
@@ -92,7 +92,7 @@ class _Work:
     recipe: Recipe
     tasks: list[str]
     split: Split
-    heads: list[ZeroShotHead]
+    heads: list[LinearHead]
     labels: list[np.ndarray]
     engine: "Engine"
 
@@ -103,7 +103,7 @@ class _Work:
         recipe: Recipe,
         tasks: list[str],
         split: Split,
-        heads: Mapping[str, ZeroShotHead] | None,
+        heads: Mapping[str, LinearHead] | None,
         engine: "Engine",
     ) -> "_Work":
         for task in recipe.active:
@@ -247,5 +247,5 @@ def _labelled(
     return xr.Dataset(variables, coords={"task": work.tasks}, attrs=attrs)
 
 
-def _classes(head: ZeroShotHead, features: Tensor) -> np.ndarray:
+def _classes(head: LinearHead, features: Tensor) -> np.ndarray:
     return head.logits(features).argmax(-1).cpu().numpy()

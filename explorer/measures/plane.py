@@ -20,7 +20,7 @@ from explorer.compute.lanes import Lanes, threads_of_torch
 from explorer.editing.interrupting import checked_by
 from explorer.editing.methods import find_method
 from explorer.measures.grid import Cell
-from explorer.models.heads import ZeroShotHead
+from explorer.models.heads import LinearHead
 from explorer.recipe import Recipe
 from explorer.tasks.task import Split
 
@@ -60,7 +60,7 @@ class Subset:
         """Labels of the images of task ``i``."""
         return self.model.images(self.tasks[i], None, self.split)[1][self.places(i)]
 
-    def head(self, i: int) -> ZeroShotHead:
+    def head(self, i: int) -> LinearHead:
         """The head of task ``i``."""
         return self.model.head(self.tasks[i])
 

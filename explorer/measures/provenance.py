@@ -16,6 +16,7 @@ def provenance(model: "Model", recipe: "Recipe | None" = None, **more: Any) -> d
     facts: dict[str, Any] = {
         "model": model.name,
         "family": model.family,
+        "heads": model.base_title,
         "versions": versions(),
     }
     if recipe is not None:

@@ -1,4 +1,4 @@
-"""Zero-shot heads: one normalised text feature a class."""
+"""Heads: bias-free linear classifiers on normalised features; zero-shot ones from texts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from explorer.errors import VocabularyError
 
 
 @dataclass(frozen=True, eq=False)
-class ZeroShotHead:
+class LinearHead:
     """A bias-free linear head on normalised features; ``weight`` is (classes, embed_dim)."""
 
     weight: Tensor
@@ -26,6 +26,10 @@ class ZeroShotHead:
         """Predicted class (n,) and its probability (n,)."""
         confidence, predicted = self.logits(features).softmax(-1).max(-1)
         return predicted, confidence
+
+
+class ZeroShotHead(LinearHead):
+    """A head of text features, one a class, made from ``templates``."""
 
 
 def zero_shot_head(

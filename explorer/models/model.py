@@ -19,7 +19,7 @@ from explorer.compute.references import LinearFeatures, References
 from explorer.compute.resident import ResidentWeights, check_vector
 from explorer.editing.task_vector import TaskVector
 from explorer.errors import CheckpointError, ModelError, RecipeError, UnknownNameError
-from explorer.models.heads import ZeroShotHead, zero_shot_head
+from explorer.models.heads import LinearHead, zero_shot_head
 from explorer.models.tokens import Vocabulary
 from explorer.models.towers import (
     TextTower,
@@ -81,6 +81,8 @@ class Model:
     first needed.
     """
 
+    base_title = "zero-shot"
+    """What the base with this model's heads is called on screen."""
     missing: str = ""
     """What cannot be done with this model and why, in a sentence; empty for a complete one."""
 
@@ -104,7 +106,7 @@ class Model:
         self.linear_features = LinearFeatures(self)
         self._tasks = {name: self._task(name) for name in self.all_tasks}
         self._text: tuple[TextTower, Vocabulary] | None = None
-        self._heads: dict[tuple, ZeroShotHead] = {}
+        self._heads: dict[tuple, LinearHead] = {}
         self._resident: dict[str, ResidentWeights] = {}
         self._engines: dict[int, Engine] = {}
         self._lock = threading.RLock()
@@ -193,7 +195,7 @@ class Model:
         name: str,
         class_names: Sequence[str] | None = None,
         templates: Sequence[str] | None = None,
-    ) -> ZeroShotHead:
+    ) -> LinearHead:
         """The zero-shot head of a task, with its own prompts or with the given ones; cached.
 
         ``class_names`` must name as many classes as the task has, in its order. Raises
@@ -275,6 +277,10 @@ class Model:
         return self.task(name).order(split, seed)
 
     # --- display -----------------------------------------------------------------------------
+
+    def to_python(self) -> str:
+        """The expression that opens this model, for code that computes what is on screen."""
+        return f"ex.open_model({self.name!r})"
 
     def __repr__(self) -> str:
         control = f", control {self.control}" if self.control else ""

@@ -3,10 +3,10 @@
 // Class names may come from files: they are written with textContent only.
 
 const BADGE = {right: "✓", wrong: "✗", became_right: "▲", became_wrong: "▼", other_wrong: "≠"}
-const MEANING = {
-  right: "right, as zero-shot", wrong: "wrong, as zero-shot", became_right: "became right",
-  became_wrong: "became wrong", other_wrong: "wrong in another way than zero-shot",
-}
+const meanings = (base) => ({
+  right: `right, as ${base}`, wrong: `wrong, as ${base}`, became_right: "became right",
+  became_wrong: "became wrong", other_wrong: `wrong in another way than ${base}`,
+})
 
 function node(tag, name, text) {
   const made = document.createElement(tag)
@@ -16,11 +16,12 @@ function node(tag, name, text) {
 }
 
 export function render({model}) {
+  const MEANING = meanings(model.base)
   const root = node("div", "gallery")
   const head = node("div", "head")
   const focus = node("select"); focus.setAttribute("aria-label", "task shown")
   const changed = node("button", "filter", "changed only"); changed.type = "button"
-  changed.title = "show only images whose label differs from zero-shot"
+  changed.title = `show only images whose label differs from ${model.base}`
   const back = node("button", "page", "‹"), next = node("button", "page", "›"), where = node("span", "where")
   back.type = next.type = "button"
   back.setAttribute("aria-label", "earlier images"); next.setAttribute("aria-label", "later images")

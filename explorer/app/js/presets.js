@@ -22,7 +22,7 @@ export function render({model}) {
   root.className = "presets"; root.setAttribute("role", "group"); root.setAttribute("aria-label", "presets")
   const send = (name, more = {}) => model.send_msg({kind: "preset", name, ...more})
 
-  const zero = button("zero-shot", "all coefficients 0: the model nobody edited")
+  const zero = button(model.base, "all coefficients 0: the model nobody edited")
   const add = button("add all", "all task vectors at the best shared coefficient of the model card")
   const search = button("search", "search the best shared coefficient on validation images")
   zero.addEventListener("click", () => send("zero_shot"))
