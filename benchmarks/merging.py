@@ -1,6 +1,8 @@
 """Merging methods: time and peak memory of each at ViT-B/32 size, beside reading the operands.
 
-`python -m benchmarks.merging --tasks 20` takes 20 task vectors instead of 8.
+`python -m benchmarks.merging --tasks 20` takes 20 task vectors instead of 8,
+`--methods tsv_m,wudi` these methods alone, and `--blocks 1` one block of the tower instead of two
+for those that take minutes on a CPU; what was left out is said with every number.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -29,7 +31,8 @@ SMALL = {"width": 128, "layers": 3, "patch": 16, "tokens": 50, "dim": 64}
 TINY = {"width": 32, "layers": 1, "patch": 4, "tokens": 5, "dim": 8}
 # WUDI takes 300 steps; three tell what a step costs.
 OPTIONS: dict[str, dict[str, object]] = {"tall_masks": {"task": "task 0"}, "wudi": {"steps": 3}}
-# Minutes of singular values on a CPU: there two of the twelve blocks are measured.
+# Minutes of singular values on a CPU: there BLOCKS of the twelve blocks are measured.
+BLOCKS = 2
 SLOW = ("iso_c", "iso_cts", "tsv_m", "wudi", "larv")
 
 
@@ -93,32 +96,62 @@ def base_of(size: dict[str, int], device: torch.device) -> ex.TaskVector:
     return Generated(size, device, 100)["task 99"]
 
 
-def measure(quick: bool = False, tasks: int = 8, linear: bool = False) -> list[Row]:
-    """Time and peak memory of every method; `quick` takes a smaller tower, `linear`
-    leaves out all but the linear merge."""
+def measure(
+    quick: bool = False,
+    tasks: int = 8,
+    linear: bool = False,
+    methods: Sequence[str] = (),
+    blocks: int = BLOCKS,
+) -> list[Row]:
+    """Time and peak memory of every method; `quick` takes a smaller tower, `linear` leaves out
+    all but the linear merge, `methods` takes these and no linear merge, and of slow ones `blocks`
+    of the tower's blocks are measured on a CPU."""
+    for name in methods:
+        find_method(name)
     size = SMALL if quick else VIT_B_32
     devices = [torch.device("cpu")]
     if torch.cuda.is_available():
         devices.append(torch.device("cuda"))
     rows = []
     for device in devices:
+        partly = device.type == "cpu" and not quick
+        if methods and partly and set(methods) <= set(SLOW):
+            rows += slow_rows(methods, size, tasks, blocks)
+            continue
         resident = operands_of(size, device, tasks)
         vectors = {task: ex.TaskVector(resident.vector(task)) for task in resident.tasks}
-        rows += linear_rows(resident, vectors, 5 if quick else 7)
+        if not methods:
+            rows += linear_rows(resident, vectors, 5 if quick else 7)
         short = vectors
-        if device.type == "cpu" and not quick:
-            blocks = [f"resblocks.{i}." for i in range(2, size["layers"])]
+        if partly:
+            left_out = [f"resblocks.{i}." for i in range(blocks, size["layers"])]
             short = {
                 task: ex.TaskVector(
-                    {k: x for k, x in vector.items() if not any(b in k for b in blocks)}
+                    {k: x for k, x in vector.items() if not any(b in k for b in left_out)}
                 )
                 for task, vector in vectors.items()
             }
         base = resident.layout.views(resident.theta0)
-        for name in () if linear else merging_methods():
-            rows += method_rows(name, base, short if name in SLOW else vectors, device)
+        for name in () if linear else methods or merging_methods():
+            slow = partly and name in SLOW
+            part = _part(blocks, size) if slow else ""
+            rows += method_rows(name, base, short if slow else vectors, device, part)
             print(table(rows[-2:]), file=sys.stderr, flush=True)
     return rows
+
+
+def slow_rows(methods: Sequence[str], size: dict[str, int], tasks: int, blocks: int) -> list[Row]:
+    """Slow methods on the CPU, with no more operands in memory than they are measured on."""
+    device, part = torch.device("cpu"), size | {"layers": blocks}
+    vectors, base, rows = dict(Generated(part, device, tasks)), base_of(part, device), []
+    for name in methods:
+        rows += method_rows(name, base, vectors, device, _part(blocks, size))
+        print(table(rows[-2:]), file=sys.stderr, flush=True)
+    return rows
+
+
+def _part(blocks: int, size: dict[str, int]) -> str:
+    return f"embeddings and {blocks} of {size['layers']} blocks"
 
 
 def linear_rows(
@@ -208,8 +241,10 @@ def method_rows(
     base: Mapping[str, torch.Tensor],
     vectors: dict[str, ex.TaskVector],
     device: torch.device,
+    part: str = "",
 ) -> list[Row]:
-    """Seconds of one call of a method, and what it holds beside the operands, in operands."""
+    """Seconds of one call of a method, and what it holds beside the operands, in operands.
+    `part` says what of the tower the vectors are, if not all."""
     method = find_method(name)
     options = OPTIONS.get(name, {})
     vectors = dict(list(vectors.items())[: 2 if name == "slerp" else None])
@@ -226,7 +261,8 @@ def method_rows(
     held = (_peak(device) - before) / sum(
         x.numel() * x.element_size() for vector in vectors.values() for x in vector.values()
     )
-    note = _note(vectors, device) + (f"; {options}" if options else "")
+    said = [_note(vectors, device), machine(), *([f"{options}"] if options else [])]
+    note = "; ".join([*said, *([part] if part else [])])
     what = f"{name}, {device.type}"
     return [
         Row(what, took, "s", note),
@@ -267,10 +303,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--tasks", type=int, default=8, help="number of task vectors (8, 20)")
     parser.add_argument("--linear", action="store_true", help="leave out the other methods")
+    parser.add_argument("--methods", default="", help="these methods alone, with commas between")
+    parser.add_argument(
+        "--blocks", type=int, default=BLOCKS, help=f"of slow methods on a CPU ({BLOCKS})"
+    )
     known, sys.argv[1:] = parser.parse_known_args()
 
     def measured(quick: bool) -> list[Row]:
         """Time and peak memory of every merging method at ViT-B/32 size."""
-        return measure(quick, known.tasks, known.linear)
+        names = [name for name in known.methods.split(",") if name]
+        return measure(quick, known.tasks, known.linear, names, known.blocks)
 
     main(measured)

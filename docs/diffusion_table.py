@@ -3,7 +3,7 @@
 python docs/diffusion_table.py [--model tiles|digits] [--check] [--pictures N] [--samples N]
 
 Tiles: the network beside the exact denoiser, from the same noised pictures. Digits: the papers'
-curves. Some minutes on two idle cores.
+curves. A quarter of an hour on one busy core.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEVELS = {
     "tiles": (0.5, 0.6, 0.7, 0.76, 0.82, 0.9, 1.0),
     "digits": (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 }
-SIZES = {"tiles": (16, 7), "digits": (10, 6)}  # pictures that are noised, trajectories of each
+SIZES = {"tiles": (16, 32), "digits": (10, 32)}  # pictures that are noised, trajectories of each
 STEPS = 50
 STARTS = 987_654_321  # seed of the strings that are noised: neither trained on nor embedded
 DISTANCES = (1.0, 2.0, 3.0, 4.0)
@@ -41,7 +41,7 @@ def of_tiles(pictures: int, samples: int) -> str:
     starts = p.tiles.render(p.tiles.grammar.sample(pictures, seed=STARTS)[-1])
     score = score_against_exact(_run(p, starts, samples), p)
     rows = [
-        "| t / T | changed: network | exact | chi: network | exact | block: network | exact "
+        "| t / T | changed: network | exact | chi: network | exact | chunk: network | exact "
         "| squared error: network | exact |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -58,8 +58,8 @@ def of_tiles(pictures: int, samples: int) -> str:
     parts.append(
         f"{pictures} fresh strings, {samples} trajectories each, {STEPS} steps of ancestral "
         "sampling; the exact denoiser draws from the posterior of the very same x_t, once each. "
-        "Changed: share of the 64 tiles. chi: susceptibility. Block: mean size of the connected "
-        "block of a changed tile. Squared error: of the predicted mean of x_0 (-1 to 1). ± is a "
+        "Changed: share of the 64 tiles. chi: susceptibility. Chunk: mean size of the connected "
+        "chunk of a changed tile. Squared error: of the predicted mean of x_0 (-1 to 1). ± is a "
         "bootstrap over strings."
     )
     return "\n\n".join(parts) + "\n"
@@ -200,7 +200,7 @@ def main() -> int:
     parser.add_argument(
         "--pictures", type=int, help="pictures that are noised (tiles 16, digits 10)"
     )
-    parser.add_argument("--samples", type=int, help="trajectories of each (tiles 7, digits 6)")
+    parser.add_argument("--samples", type=int, help="trajectories of each (32)")
     arguments = parser.parse_args()
     status = 0
     for name in [arguments.model] if arguments.model else list(MODELS):

@@ -53,6 +53,7 @@ _ROOM_OF = {
     "merge": "explorer.editing.merging",
     "merging_method": "explorer.editing.methods",
     "merging_methods": "explorer.editing.methods",
+    "adamerged_recipe": "explorer.editing.adamerging",
     "adamerging": "explorer.editing.adamerging",
     "accuracy": "explorer.measures.accuracy",
     "accuracy_run": "explorer.measures.accuracy",
@@ -129,6 +130,7 @@ __all__ = [
     "__version__",
     "accuracy",
     "accuracy_run",
+    "adamerged_recipe",
     "adamerging",
     "app",
     "benchmark_tasks",
@@ -199,7 +201,7 @@ if TYPE_CHECKING:
     from explorer.diffusion.experiment import forward_backward
     from explorer.diffusion.opening import open_diffusion
     from explorer.diffusion.results import open_result, save_result
-    from explorer.editing.adamerging import adamerging
+    from explorer.editing.adamerging import adamerged_recipe, adamerging
     from explorer.editing.layers import layer_of
     from explorer.editing.merging import merge
     from explorer.editing.methods import merging_method, merging_methods

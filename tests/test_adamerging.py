@@ -7,7 +7,8 @@ import torch
 
 import explorer as ex
 from explorer.compute.engine import ImageRange
-from explorer.editing.adamerging import adamerged_weights, entropy
+from explorer.editing.adamerging import adamerged_recipe, entropy
+from explorer.editing.layers import layer_name
 
 
 def test_adamerging_makes_the_merged_model_surer_of_itself_without_labels(tiny_model):
@@ -19,13 +20,36 @@ def test_adamerging_makes_the_merged_model_surer_of_itself_without_labels(tiny_m
     assert 0 <= float(found.coefficient.min()) <= float(found.coefficient.max()) <= 1
     assert float(found.entropy[-1]) < float(found.entropy[0])
     assert "unlabelled" in found.attrs["data"]
-    weights = adamerged_weights(tiny_model, found)
     vectors = {task: tiny_model.task_vector(task) for task in tiny_model.tasks}
+    weights = ex.merge(tiny_model.base, vectors, adamerged_recipe(tiny_model, found))
     for key, group in [("proj", "output"), ("transformer.resblocks.1.ln_1.bias", "block 2")]:
         expected = tiny_model.base[key].clone()
         for task, vector in vectors.items():
             expected += float(found.coefficient.sel(task=task, group=group)) * vector[key]
         torch.testing.assert_close(weights[key], expected)
+
+
+@pytest.mark.parametrize("by", ["tensor", "layer", "task"])
+def test_what_adamerging_found_is_a_recipe_that_survives_its_forms(tiny_model, by):
+    found = ex.adamerging(tiny_model, by=by, steps=3, learning_rate=0.05, n=8, batch=8).result()
+    recipe = adamerged_recipe(tiny_model, found)
+    assert ex.Recipe.from_json(recipe.to_json()) == recipe
+    assert ex.Recipe.from_url(recipe.to_url()) == recipe
+    assert eval(recipe.to_python(), {"ex": ex}) == recipe
+    vectors = {task: tiny_model.task_vector(task) for task in tiny_model.tasks}
+    weights = ex.merge(tiny_model.base, vectors, recipe)
+    for key, base in tiny_model.base.items():
+        group = {"tensor": key, "layer": layer_name(key, 3), "task": "all"}[by]
+        expected = base.clone()
+        for task, vector in vectors.items():
+            expected += float(found["coefficient"].sel(task=task, group=group)) * vector[key]
+        torch.testing.assert_close(weights[key], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_coefficients_of_another_tower_make_no_recipe(tiny_model):
+    found = ex.adamerging(tiny_model, by="layer", steps=0, n=8).result()
+    with pytest.raises(ex.RecipeError, match="other parameters"):
+        adamerged_recipe(tiny_model, found.isel(group=slice(1, None)))
 
 
 def test_the_first_step_of_adamerging_goes_down_the_slope_of_the_entropy(tiny_model):

@@ -16,11 +16,12 @@ from test_diffusion import small_dit, small_model, small_unet, small_vae
 import explorer as ex
 from explorer.app import links as app_links
 from explorer.app import rules
-from explorer.app.diffusion import links, opened, packing
+from explorer.app.diffusion import links, opened, packing, runs
+from explorer.app.diffusion.figure import noised
 from explorer.app.diffusion.lens import DiffusionLens
-from explorer.app.diffusion.setting import KINDS, METHODS, Setting, Subject
+from explorer.app.diffusion.setting import KINDS, METHODS, Setting, Spec, Subject
 from explorer.app.diffusion.state import DiffusionState
-from explorer.app.diffusion.tracks import sheet, sheet_columns
+from explorer.app.diffusion.tracks import sheet, sheet_columns, to_pictures
 from explorer.checkpoints import zoo
 from explorer.diffusion.model import Diffusion
 from explorer.diffusion.samplers import SAMPLERS
@@ -181,12 +182,71 @@ def test_the_lens_shows_what_forward_backward_computes(lens, folder):
     assert measured.chunks.attrs["threshold"] == pytest.approx(chunks.attrs["threshold"])
 
 
-def test_the_python_code_computes_the_numbers_on_screen(lens):
+def assert_the_code_computes_what_is_on_screen(lens: DiffusionLens) -> dict:
+    """Runs the copied Python; what it made, by name."""
+    code = lens.to_python()
+    assert lens.drawing.toolbar.python == code, "the button copies it as it is now"
     names: dict = {}
-    exec(lens.to_python(), names)
-    np.testing.assert_array_equal(names["result"].image, lens.result.image)
-    ((_, measured),) = lens.measured
-    np.testing.assert_allclose(names["chunks"].susceptibility, measured.chunks.susceptibility)
+    exec(code, names)
+    level = lens.state.setting.level
+    for number, (_, measured), track in zip(("", "2"), lens.measured, lens.tracks, strict=False):
+        chunks = names[f"chunks{number}"]
+        np.testing.assert_array_equal(names[f"result{number}"].image, track.dataset().image)
+        for name in ("level", "susceptibility", "correlation_length", "block_size"):
+            np.testing.assert_allclose(chunks[name], measured.chunks[name])
+        assert chunks.attrs["threshold"] == pytest.approx(measured.chunks.attrs["threshold"])
+        at, columns = measured.correlation(level)
+        here = names[f"here{number}"]
+        assert float(here.level) == at
+        values = here.relative_correlation.values[1:]
+        np.testing.assert_allclose(np.where(values > 0, values, np.nan), columns["correlation"])
+        if not track.precomputed:
+            shown = names[f"variants{number}"].image.values.reshape(-1, *track.picture.shape)
+            variants = track.nearest(level).images
+            np.testing.assert_array_equal(shown[: len(variants)], variants)
+    return names
+
+
+def test_the_python_code_computes_the_numbers_on_screen(lens):
+    assert_the_code_computes_what_is_on_screen(lens)
+
+
+def test_the_code_knows_the_levels_that_the_slider_visited(folder):
+    made = fresh(folder, "view.n=3,20,1&view.level=0.5")
+    settle(made)
+    for level in (0.65, 0.25):
+        made.move(level)
+        settle(made)
+    names = assert_the_code_computes_what_is_on_screen(made)
+    assert {0.65, 0.25} <= {*names["levels"]}
+
+
+def test_the_code_computes_a_level_between_the_curves_of_one_picture_as_the_screen_does(folder):
+    made = fresh(folder, "view.n=3,20,3&view.level=0.65")
+    settle(made)
+    names = assert_the_code_computes_what_is_on_screen(made)
+    assert 0.65 not in names["levels"]
+    assert names["variants"].sizes["datum"] == 1
+    assert names["result"].sizes["datum"] == 3
+
+
+def test_the_code_of_an_upload_a_reopened_run_and_features_runs(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = fresh(folder, "view.n=3,10,2&view.level=0.5")
+    data = png()
+    (tmp_path / "picture.png").write_bytes(data)
+    made.upload("mine.png", data)
+    settle(made)
+    assert_the_code_computes_what_is_on_screen(made)
+    (tmp_path / "run2.nc").write_bytes(made.file("nc"))
+    made.state.compare(True)
+    made.reopen("run2.nc", (tmp_path / "run2.nc").read_bytes(), 1)
+    made.state.look_at("features")
+    settle(made)
+    names = assert_the_code_computes_what_is_on_screen(made)
+    for number, (_, seen) in zip(("", "2"), made.features, strict=True):
+        np.testing.assert_allclose(names[f"seen{number}"].similarity, seen.similarity, atol=1e-5)
+        np.testing.assert_allclose(names[f"seen{number}"].flipped, seen.flipped)
 
 
 def test_the_browsers_noised_picture_is_the_results_x_t(lens):
@@ -303,12 +363,17 @@ def test_a_pair_shows_both_pictures_on_the_same_axes(folder):
     assert [len(source.data["level"]) for source in display.chi.series.sources] == [10, 0]
 
 
-def test_symbols_are_offered_where_the_model_is_of_tiles():
+def model_of_tiles() -> Diffusion:
+    """A network that knows nothing, with held-out tiles."""
     grammar = ex.hierarchy.Grammar.random(v=4, m=2, s=4, L=2)
     tiles = Tiles(grammar)
     pictures = tiles.render(grammar.sample(3)[-1])
     p = small_model(3)
-    p = Diffusion("toy", p.unet, p.scheduler, examples=pictures, tiles=tiles)
+    return Diffusion("toy", p.unet, p.scheduler, examples=pictures, tiles=tiles)
+
+
+def test_symbols_are_offered_where_the_model_is_of_tiles(monkeypatch):
+    p = model_of_tiles()
     made = DiffusionLens(p, f"{QUICK}&view.kind=symbols")
     made.display()
     settle(made)
@@ -316,6 +381,28 @@ def test_symbols_are_offered_where_the_model_is_of_tiles():
     assert measured.kind == "symbols"
     assert {*np.unique(measured.fields[10])} <= {0.0, 1.0}
     assert measured.fields[10].shape == (1, 4, 4, 4)
+    monkeypatch.setattr(ex, "open_diffusion", lambda name: {"toy": p}[name])
+    assert_the_code_computes_what_is_on_screen(made)
+
+
+def test_a_pair_of_tiles_and_other_pictures_is_measured_in_one_kind(folder, monkeypatch):
+    p = model_of_tiles()
+    made = DiffusionLens(p, f"{QUICK}&view.kind=symbols")
+    made.display()
+    settle(made)
+    made.state.compare(True)
+    made.state.choose_model(str(folder), 1)
+    settle(made)
+    assert [measured.kind for _, measured in made.measured] == ["blocks", "blocks"]
+    assert made.drawing.panel.values["kind"] == "blocks"
+    assert "symbols" not in dict(made.drawing.panel.choices["kind"])
+    assert b"symbols" not in made.file("svg"), "the figure's title says what is drawn"
+    known = {"toy": p, str(folder): ex.open_diffusion(folder)}
+    monkeypatch.setattr(ex, "open_diffusion", known.get)
+    assert_the_code_computes_what_is_on_screen(made)
+    made.state.compare(False)
+    settle(made)
+    assert [measured.kind for _, measured in made.measured] == ["symbols"]
 
 
 def test_a_kind_that_the_model_has_not_becomes_blocks(folder):
@@ -429,9 +516,23 @@ def test_a_saved_run_opens_again_without_its_model_and_says_so(lens, tmp_path):
     assert again.tracks[0].precomputed
     ((_, measured),), ((_, first),) = again.measured, lens.measured
     np.testing.assert_allclose(measured.chunks.susceptibility, first.chunks.susceptibility)
+    assert "x_t" not in saved
+    for old, new in zip(
+        lens.tracks[0].finished.values(), again.tracks[0].finished.values(), strict=True
+    ):  # the seed gives x_t again
+        assert (noised(again.tracks[0], new, 2) == noised(lens.tracks[0], old, 2)).all()
+
+
+def test_a_run_saved_with_its_noised_pictures_shows_those(lens, tmp_path):
+    path = ex.save_result(lens.result, tmp_path / "run.nc")
+    again = DiffusionLens(result=ex.open_result(path))
+    again.display()
+    settle(again)
     row = again.tracks[0].nearest(0.6)
-    assert row.noised.shape == row.images.shape
-    assert again.computing.tracks[again.state.setting.specs[0]].noise is None
+    assert again.tracks[0].noise is None
+    np.testing.assert_array_equal(
+        row.noised, to_pictures(lens.tracks[0].nearest(0.6).data.x_t[0, 0])
+    )
 
 
 def test_a_run_can_be_opened_beside_a_live_one(lens, folder):
@@ -450,6 +551,94 @@ def test_a_file_that_is_no_run_is_refused_in_a_sentence(folder, data):
     made.drawing.actions.panel({"kind": "reopen", "name": "run.nc", "data": text, "side": 0})
     assert "run.nc" in made.sentences[-1]
     assert made.state.setting.subjects[0].run == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda run: run.assign_attrs(steps="fifty"), "whole number from 1 to 10,000, not 'fifty'"),
+        (lambda run: run.assign_attrs(steps=10**12), "whole number from 1 to 10,000"),
+        (lambda run: run.assign_attrs(steps=2.5), "whole number"),
+        (lambda run: run.assign_attrs(steps=3), "different ones of its 3 steps"),
+        (lambda run: run.assign_coords(alpha_bar=("level", ["x"] * 10)), "alpha_bar"),
+        (lambda run: run.isel(sample=[0]), "two variants"),
+    ],
+)
+def test_a_run_that_says_nonsense_of_itself_is_refused_in_a_sentence(lens, change, says):
+    before = lens.state.setting
+    with pytest.raises(ex.ImageError, match=says):
+        DiffusionLens(result=change(lens.result))
+    assert lens.state.setting == before
+
+
+def test_a_run_that_unpacks_to_very_much_is_refused_before_it_is_read(lens, monkeypatch):
+    data = lens.file("nc")
+    monkeypatch.setattr(runs, "LARGEST_UNPACKED", 1000)
+    with pytest.raises(ex.CheckpointError, match="unpacks to"):
+        lens.reopen("run.nc", data)
+    assert lens.state.setting.subjects[0].run == ""
+
+
+def test_the_slider_of_a_reopened_run_has_the_run_s_steps(lens):
+    made = DiffusionLens(result=lens.result)
+    made.display()
+    settle(made)
+    assert made.state.setting.steps == 50
+    assert made.drawing.noising.steps == 10
+    made.move(0.3)
+    assert made.state.setting.level == 0.3
+    made.move(0.34)
+    assert made.state.setting.level == 0.3, "a whole number of the run's ten steps"
+
+
+def test_a_level_between_two_steps_goes_up_as_in_the_browser():
+    state = DiffusionState(Setting(steps=10))
+    state.set_level(0.25)
+    assert state.setting.level == 0.3
+    assert Spec(Subject(), steps=10).point(0.25) == 3
+
+
+def test_after_a_reopened_run_the_model_s_pictures_can_be_chosen(lens, folder):
+    made = fresh(folder)
+    made.reopen("run.nc", lens.file("nc"))
+    settle(made)
+    made.state.choose_picture("2")
+    settle(made)
+    assert made.sentences == []
+    assert made.state.setting.subjects == (Subject(str(folder), "2"),)
+    assert made.complete
+    bare = DiffusionState(Setting(subjects=(Subject(run="abc", steps=10),)))
+    with pytest.raises(ex.ModelError, match="choose a model"):
+        bare.choose_picture("2")
+
+
+def test_runs_are_forgotten_when_they_hold_too_much_but_not_those_on_screen(lens, folder):
+    made = fresh(folder)
+    run = lens.result
+    made.computing.runs.most_bytes = int(2.5 * runs.check_run(run).nbytes)
+    changed = [run.assign(image=run.image.copy(data=run.image.values ^ i)) for i in range(1, 4)]
+    path = [ex.save_result(x, folder.parent / f"{i}.nc") for i, x in enumerate(changed)]
+    for file in path:
+        made.reopen(file.name, file.read_bytes())
+        settle(made)
+    assert len(made.computing.runs) == 2
+    assert {s.subject.run for s in made.computing.tracks} == {*made.computing.runs}
+    assert made.state.setting.subjects[0].run in made.computing.runs
+    made.state.undo()
+    made.state.undo()
+    settle(made)
+    assert "no longer in memory" in made.sentences[-1]
+
+
+def test_many_pictures_beside_one_do_not_push_that_one_out(folder):
+    made = fresh(folder, "view.n=2,2,1&view.level=0.5")
+    made.state.compare(True)
+    for side in range(10):
+        made.state.set_seed(side)
+        made.state.choose_picture(str(side % 5 + 1), 1)
+        settle(made)
+    assert made.sentences == []
+    assert made.complete
 
 
 def test_a_dataset_of_something_else_is_no_run():
@@ -518,6 +707,72 @@ def test_the_numbers_in_the_csv_file_are_those_on_screen(lens):
     ((_, measured),) = lens.measured
     np.testing.assert_allclose(table["level"], measured.chunks.level)
     np.testing.assert_allclose(table["susceptibility"], measured.chunks.susceptibility)
+
+
+def test_flips_and_similarities_are_exported(lens, tmp_path):
+    import pandas as pd
+
+    lens.state.look_at("features")
+    settle(lens)
+    ((_, seen),) = lens.features
+    table = pd.read_csv(io.BytesIO(lens.file("csv")), comment="#")
+    np.testing.assert_allclose(table["flipped"], seen.flipped)
+    np.testing.assert_allclose(table["similarity_logits"], seen.similarity.isel(depth=-1))
+    np.testing.assert_allclose(table["similarity_block_1"], seen.similarity.isel(depth=0))
+    np.testing.assert_allclose(table["similarity_error_block_1"], seen.similarity_error[:, 0])
+    (tmp_path / "run.nc").write_bytes(lens.file("nc"))
+    saved = ex.open_result(tmp_path / "run.nc")
+    np.testing.assert_allclose(saved.similarity, seen.similarity)
+    np.testing.assert_allclose(saved.flipped, seen.flipped)
+    again = DiffusionLens(result=saved)
+    again.display()
+    settle(again)
+    assert again.sentences == []
+    svg = lens.file("svg")
+    assert b"cosine similarity of features" in svg
+    assert b"not looked at yet" not in svg
+    lens.state.look_at("variants")
+
+
+def test_the_filmstrip_is_exported(lens):
+    variants = Image.open(io.BytesIO(lens.file("png"))).size
+    lens.state.look_at("filmstrip")
+    svg, film = lens.file("svg"), Image.open(io.BytesIO(lens.file("png"))).size
+    lens.state.look_at("variants")
+    assert b"the same noise at every t/T" in svg
+    assert svg.count(b"<image") == 30, "ten levels: noised, and two variants"
+    assert film != variants
+
+
+def test_a_pair_saves_both_runs_and_both_filmstrips(folder, tmp_path):
+    made = fresh(folder)
+    settle(made)
+    assert "nc2" not in dict(made.drawing.toolbar.saves)
+    with pytest.raises(ex.ExplorerError, match="no second run"):
+        made.file("nc2")
+    made.state.compare(True)
+    made.state.choose_picture("4", 1)
+    settle(made)
+    assert "nc2" in dict(made.drawing.toolbar.saves)
+    names = [made._named(what)[0] for what in ("nc", "nc2")]
+    assert names == ["noise-small-run.nc", "noise-small-run-2.nc"]
+    for what, track in zip(("nc", "nc2"), made.tracks, strict=True):
+        (tmp_path / f"{what}.nc").write_bytes(made.file(what))
+        saved = ex.open_result(tmp_path / f"{what}.nc")
+        np.testing.assert_array_equal(saved.image, track.dataset().image)
+    assert saved.attrs["picture"] == "4"
+    made.state.look_at("filmstrip")
+    assert made.file("svg").count(b"<image") == 60
+
+
+def test_a_saved_run_that_no_browser_can_hand_back_is_said_to_be_one(lens, monkeypatch):
+    monkeypatch.setattr(runs, "LARGEST_RUN", 1000)
+    run(lens._save("nc"))
+    assert "The saved run has" in lens.sentences[-1]
+    assert "ex.DiffusionLens(result=ex.open_result(file))" in lens.sentences[-1]
+    lens.dismiss(len(lens.sentences) - 1)
+    run(lens._save("csv"))
+    assert not any("The saved run" in sentence for sentence in lens.sentences)
 
 
 def test_an_unknown_kind_of_file_is_a_sentence(lens):

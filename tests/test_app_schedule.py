@@ -14,12 +14,17 @@ import explorer as ex
 from explorer.app import links as app_links
 from explorer.app.arithmetic import ArithmeticLens
 from explorer.app.lenses import hand_over
-from explorer.app.schedule import curve, links, table
+from explorer.app.schedule import curve, links, table, tradeoff
+from explorer.app.schedule.forgetting_chart import ForgettingChart
 from explorer.app.schedule.jobs import Found, Tried, front
 from explorer.app.schedule.lens import ScheduleLens
-from explorer.app.schedule.packing import option_fields
+from explorer.app.schedule.packing import option_fields, packed
 from explorer.app.schedule.plane_chart import edges
 from explorer.app.schedule.state import ScheduleState
+from explorer.editing.methods import merging_methods
+from explorer.editing.schedule import FACTOR_RANGE
+from explorer.measures import bootstrap
+from explorer.measures.lines_search import beta_grid, factor_grid
 from explorer.recipe import Recipe
 
 SCHEDULES = [
@@ -30,6 +35,7 @@ SCHEDULES = [
     ex.constant(0.4),
     ex.piecewise([(0, 0.1), (0.3, 0.9), (1, 0.5)], outside="depth"),
     ex.per_layer([0.1, 0.5, 0.2, 0.9, 1.1], outside=0.3),
+    ex.per_layer([0.1, 0.5, 0.2, 0.9, 1.1], outside=0.3, layout="depth"),
 ]
 
 
@@ -97,7 +103,7 @@ def test_every_handle_lies_on_the_curve_at_its_own_block(schedule):
 def test_drawn_by_layer_a_schedule_stays_what_it_is(schedule):
     drawn = curve.reshaped(schedule, "per_layer", 5)
     before, after = (np.array(curve.factors(s, 5)) for s in (schedule, drawn))
-    np.testing.assert_allclose(after[:-1], before[:-1], atol=1e-4)
+    np.testing.assert_allclose(after, before, atol=1e-4)  # ln_post and proj, the last, included
 
 
 def test_lines_upside_down_and_back_keeps_alpha_and_beta(state):
@@ -106,6 +112,40 @@ def test_lines_upside_down_and_back_keeps_alpha_and_beta(state):
         state.set_kind(kind)
         assert state.alpha_and_beta == (0.25, 0.5)
     assert state.recipe.schedule == ex.lines(0.25, 0.5)
+
+
+def test_what_a_search_may_choose_lies_within_reach_of_the_curve_and_its_fields(state):
+    low, high = FACTOR_RANGE
+    for method in merging_methods():
+        for x in (*factor_grid(method), *beta_grid(method)):
+            assert low <= x <= high
+    state.set_schedule(ex.lines(0.2, 3.0))  # of iso_c's grid of beta
+    state.set_values([0.25, 3.2])
+    assert state.recipe.schedule == ex.lines(0.25, 2.95)
+    state.set_lines(0.3, 2.95)
+    state.set_schedule(ex.constant(3.0))
+    state.set_values([2.9])
+    assert state.recipe.schedule == ex.constant(2.9)
+
+
+def test_a_factor_out_of_reach_stands_in_no_other_handles_way(state):
+    state.set_schedule(ex.per_layer([7.5, 0.2, -4.0], outside=1.0))
+    state.set_values([7.5, 0.3, -4.0, 1.0])
+    state.set_values([6.0, 0.3, -4.0, 1.0])
+    with pytest.raises(ex.RecipeError, match="between -4 and 6, not 6"):
+        state.set_values([6.5, 0.3, -4.0, 1.0])
+    assert packed(state.recipe, 3, {}, None)["range"] == FACTOR_RANGE
+
+
+def test_the_fields_of_alpha_and_beta_reach_as_far_as_the_curve(tiny_model):
+    lens = ScheduleLens(tiny_model, Recipe("tiny", {"digits": 1.0}, ex.lines(0.1, 0.9)))
+    display = lens.display()
+    assert (lens.drawing.lines.low, lens.drawing.lines.high) == FACTOR_RANGE
+    lens.state.set_schedule(ex.lines(0.5, 4.0))
+    lens.drawing.screen.draw_now()
+    assert (lens.drawing.lines.low, lens.drawing.lines.high) == (-1.0, 5.0)
+    assert display is not None
+    lens.close()
 
 
 def test_points_are_added_and_removed(state):
@@ -154,7 +194,7 @@ def test_a_method_for_one_task_is_of_a_task_that_takes_part(state):
     assert dict(state.recipe.options)["task"] in state.recipe.active
 
 
-@pytest.mark.parametrize("schedule", [None, *SCHEDULES[:-1]], ids=repr)
+@pytest.mark.parametrize("schedule", [None, *SCHEDULES[:-2]], ids=repr)
 def test_a_link_restores_the_state(state, schedule):
     state.set_schedule(schedule)
     state.set_method("dare")
@@ -187,7 +227,7 @@ def test_adamerging_is_part_of_what_compare_computes_if_asked_for(tiny_model):
 def test_larv_has_its_options_on_screen(tiny_model):
     recipe = Recipe("tiny", {"digits": 1.0, "letters": 1.0}, method="larv")
     fields = {field["name"]: field for field in option_fields(recipe, {})}
-    assert list(fields) == ["merger", "gate", "low", "high", "eta", "rho", "gamma"]
+    assert list(fields) == ["merger", "gate", "low", "high", "eta", "rho", "gamma", "seed"]
     assert ["iso_c", "iso_c"] in fields["merger"]["choices"]
     assert (fields["low"]["low"], fields["low"]["high"], fields["low"]["value"]) == (0, 2, 0.5)
     lens = ScheduleLens(tiny_model, recipe)
@@ -272,6 +312,30 @@ def test_the_screen_shows_what_forgetting_computes(lens, tiny_model):
     assert (here["x"], here["y"]) == ([float(alone["control"])], [float(alone["target"])])
 
 
+def test_lines_of_equal_trade_off_and_the_path_of_alpha_are_drawn(lens):
+    lens.state.set_tab("forgetting")
+    (display,) = lens.drawing.displays
+    display.show_forgetting()
+    chart = display.forgetting
+    result = lens.found("forgetting").sortby("alpha")
+    assert chart.alphas.data["x"] == pytest.approx(result["control"].values)
+    assert chart.alphas.data["y"] == pytest.approx(result["target"].values)
+    best = result.sel(schedule=result.attrs["best"])
+    for x, y in zip(*(chart.chosen_line.data[name] for name in "xy"), strict=True):
+        assert 2 * y + x == pytest.approx(float(best["tradeoff"]))
+    labels = [float(text) for text in chart.labels.data["text"]]
+    assert 2 <= len(labels) <= tradeoff.MOST_LINES
+    for value, xs, ys in zip(labels, chart.equal.data["xs"], chart.equal.data["ys"], strict=True):
+        assert [2 * y + x for x, y in zip(xs, ys, strict=True)] == pytest.approx([value, value])
+    assert max(labels) < 2 * chart.figure.y_range.end + chart.figure.x_range.end
+
+
+def test_no_trade_off_is_drawn_before_anything_is_measured():
+    chart = ForgettingChart()
+    chart.show([], None, None, "nothing")
+    assert chart.equal.data["xs"] == chart.chosen_line.data["x"] == chart.alphas.data["x"] == []
+
+
 def test_a_schedule_that_is_tried_becomes_a_point(tiny_model):
     async def main():
         lens = ScheduleLens(tiny_model, query="base=tiny&digits=1.0&view.n=12")
@@ -325,8 +389,37 @@ def test_the_table_marks_as_better_only_what_the_bootstrap_says_is(lens):
             continue
         found = ex.bootstrap_difference(result, str(label), method)
         assert row["mark"] == marks[found["better"]]
+    assert any(row["mark"] for row in rows)
     assert "seed 0" in lens.drawing.board.note
     assert "12 test images" in lens.drawing.board.note
+
+
+def test_the_table_is_drawn_without_computing_anything(lens, monkeypatch):
+    def computed(*_, **__):
+        raise AssertionError("a view computed")
+
+    monkeypatch.setattr(bootstrap, "bootstrap_difference", computed)
+    monkeypatch.setattr(bootstrap, "resampled", computed)
+    assert any(row["mark"] for row in table.rows(lens.found("compare")))
+
+
+def test_the_row_of_adamerging_opens_as_a_recipe(tiny_model):
+    few = {"adamerging": {"steps": 4, "learning_rate": 0.1}}
+    result = ex.compare(tiny_model, ["ties"], n=8, options=few, adamerging=True).result()
+    made = ScheduleLens(tiny_model)
+    made.jobs.found["compare"] = Found(made.spec("compare"), result, 1.0)
+    last = result.sizes["row"] - 1
+    made.open_row(last)
+    assert made.recipe.method == "layerwise"
+    assert table.open_row(result, made.recipe) == last
+    run(made.settled())
+    fields = {field["name"]: field for field in option_fields(made.recipe, made.titles)}
+    assert fields["factors"]["written"]
+    assert fields["factors"]["value"].startswith("digits=0.")
+    restored = ScheduleLens(tiny_model, query=links.to_query(made.state))
+    assert restored.recipe == made.recipe
+    made.close()
+    restored.close()
 
 
 def test_a_row_opens_and_the_fine_tuned_one_says_why_not(lens):

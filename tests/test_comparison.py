@@ -122,6 +122,28 @@ def test_methods_that_draw_numbers_take_the_seed(result):
     assert dict(recipe.options) == {"seed": 3}
 
 
+def test_larv_takes_the_seed_where_the_method_underneath_draws_numbers(tiny_model):
+    def options(merger):
+        run = ex.compare(
+            tiny_model, ["larv"], (False,), n=4, seed=5, options={"larv": {"merger": merger}}
+        )
+        recipe = ex.Recipe.from_json(str(run.result()["recipe"].sel(row="larv").item()))
+        return dict(recipe.options)
+
+    assert options("dare") == {"merger": "dare", "seed": 5}
+    assert options("ties") == {"merger": "ties"}
+
+
+def test_a_row_with_lines_has_its_interval_against_the_method_without(result):
+    for row in map(str, result["row"].values):
+        found = [float(result[f"lines_{x}"].sel(row=row)) for x in ("difference", "low", "high")]
+        if row.endswith(" + LiNeS"):
+            against = ex.bootstrap_difference(result, row, row.removesuffix(" + LiNeS"))
+            assert found == [against["difference"], against["low"], against["high"]]
+        else:
+            assert np.isnan(found).all()
+
+
 def test_tasks_with_fewer_images_are_filled_with_minus_one(tiny_model):
     found = ex.compare(tiny_model, ["weight_averaging"], (False,), n_validation=5).result()
     counts = (found["correct"] >= 0).sum("image")
@@ -133,7 +155,8 @@ def test_every_method_that_makes_one_model_is_compared_by_default():
     assert "tall_masks" not in default_methods(8)
     assert "slerp" not in default_methods(8)
     assert "slerp" in default_methods(2)
-    assert len(default_methods(8)) == len(ex.merging_methods()) - 2
+    assert "layerwise" not in default_methods(8)  # without numbers it is task arithmetic
+    assert len(default_methods(8)) == len(ex.merging_methods()) - 3
 
 
 @pytest.mark.parametrize(
@@ -174,7 +197,7 @@ QUICKLY = {"adamerging": {"steps": 12, "learning_rate": 0.02, "by": "layer"}}
 
 
 def test_adamerging_is_the_last_row_and_says_that_it_saw_the_images_without_labels(tiny_model):
-    from explorer.editing.adamerging import adamerged_weights
+    from explorer.editing.adamerging import adamerged_recipe
 
     run = ex.compare(tiny_model, ["ties"], (False,), n=30, seed=3, options=QUICKLY, adamerging=True)
     partials = list(run)
@@ -182,11 +205,13 @@ def test_adamerging_is_the_last_row_and_says_that_it_saw_the_images_without_labe
     result = partials[-1]
     label = "adamerging (unlabelled test images)"
     assert result["row"].values.tolist() == ["zero-shot", "fine-tuned", "ties", label]
-    assert result["recipe"].sel(row=label) == ""
     found = ex.adamerging(
         tiny_model, by="layer", steps=12, learning_rate=0.02, n=30, seed=3
     ).result()
-    weights = adamerged_weights(tiny_model, found)
+    recipe = adamerged_recipe(tiny_model, found)
+    assert ex.Recipe.from_json(str(result["recipe"].sel(row=label).item())) == recipe
+    vectors = {task: tiny_model.task_vector(task) for task in tiny_model.tasks}
+    weights = ex.merge(tiny_model.base, vectors, recipe)
     tower = ex.models.towers.load_weights(
         ex.models.towers.build_tower(tiny_model.architecture), weights
     )
@@ -409,6 +434,17 @@ def test_the_markdown_table_is_one_with_its_numbers_of_images(result):
     assert lines[0].startswith("| method | digits | letters | hearts | mean | normalized |")
     assert "90 test images (30 to 30 a task)" in text
     assert "30 validation images, seed 3" in text
+
+
+def test_every_form_of_the_table_says_how_many_images_and_which_seed(result):
+    for row in csv.DictReader(io.StringIO(ex.comparison_table(result, "csv"))):
+        assert (row["split"], row["seed"], row["validation_images"]) == ("test", "3", "30")
+        assert row["n"] == "90"
+        assert [row[f"n {task}"] for task in ("digits", "letters", "hearts")] == ["30"] * 3
+    for form in ("latex", "html", "markdown"):
+        text = ex.comparison_table(result, form)
+        assert "90 test images (30 to 30 a task)" in text, form
+        assert "seed 3" in text, form
 
 
 def test_latex_and_html_escape_what_they_must(result):

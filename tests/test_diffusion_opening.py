@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
+from safetensors.torch import load_file
 from test_diffusion import small_dit, small_unet, small_vae
 
 import explorer as ex
@@ -58,7 +61,7 @@ def test_a_folder_with_everything_at_the_top_opens(folder, tmp_path):
 
 
 def test_half_precision_weights_are_computed_with_in_float32(folder, tmp_path):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     there = copy(folder, tmp_path / "half")
     weights = there / "unet" / "diffusion_pytorch_model.safetensors"
@@ -67,12 +70,68 @@ def test_half_precision_weights_are_computed_with_in_float32(folder, tmp_path):
     assert {x.dtype for x in p.unet.parameters()} == {torch.float32}
 
 
-def test_pickled_weights_are_refused(folder, tmp_path):
-    there = copy(folder, tmp_path / "pickled")
-    (there / "unet" / "diffusion_pytorch_model.safetensors").rename(
-        there / "unet" / "diffusion_pytorch_model.bin"
-    )
-    with pytest.raises(ex.CheckpointError, match="pickled"):
+def with_pickles(folder, there):
+    """A copy of a folder whose weights are pickled, as older repositories have them."""
+    copy(folder, there)
+    for safe in there.rglob("*.safetensors"):
+        torch.save(load_file(safe), safe.with_suffix(".bin"))
+        safe.unlink()
+    return there
+
+
+def test_pickled_weights_are_read(folder, tmp_path):
+    there = with_pickles(folder, tmp_path / "pickled")
+    assert not [*there.rglob("*.safetensors")]
+    p, safe = (ex.open_diffusion(path, device="cpu") for path in (there, folder))
+    reference = safe.unet.state_dict()
+    assert all(torch.equal(x, reference[name]) for name, x in p.unet.state_dict().items())
+    assert not [*there.rglob("*.safetensors")], "nothing is written into the folder"
+
+
+def test_names_of_old_versions_are_understood_in_pickles_too(tmp_path):
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    there = tmp_path / "old"
+    unet = UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4,
+        block_out_channels=(8, 8), attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    unet.save_pretrained(there / "unet")
+    DDPMScheduler().save_pretrained(there / "scheduler")
+    safe = there / "unet" / "diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = {}
+    for name, x in load_file(safe).items():
+        for new, before in old.items():
+            name = name.replace(f".{new}.", f".{before}.")
+        weights[name] = x
+    torch.save(weights, safe.with_suffix(".bin"))
+    safe.unlink()
+    opened = ex.open_diffusion(there, device="cpu").unet.state_dict()
+    assert all(torch.equal(x, opened[name]) for name, x in unet.state_dict().items())
+
+
+def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(folder, tmp_path):
+    there = with_pickles(folder, tmp_path / "evil")
+    touched = tmp_path / "touched"
+
+    class Evil:
+        def __reduce__(self):
+            return (touched.touch, ())
+
+    torch.save({"conv_in.weight": Evil()}, there / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(ex.CheckpointError):
+        ex.open_diffusion(there)
+    assert not touched.exists()
+
+
+def test_weights_of_another_configuration_are_refused(folder, tmp_path):
+    there = with_pickles(folder, tmp_path / "part")
+    path = there / "unet" / "diffusion_pytorch_model.bin"
+    torch.save({"conv_in.weight": torch.zeros(8, 1, 3, 3)}, path)
+    with pytest.raises(ex.CheckpointError, match="lack"):
         ex.open_diffusion(there)
 
 
@@ -134,16 +193,81 @@ def test_a_hub_that_does_not_answer_is_a_sentence(monkeypatch):
         ex.open_diffusion("google/ddpm-cifar10-32")
 
 
-def test_only_safe_files_are_asked_of_the_hub(monkeypatch, folder):
-    asked = {}
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that holds one folder: what is asked for lands in another, and is listed."""
+    remote, here = tmp_path / "remote", tmp_path / "here"
+    here.mkdir()
+    downloaded = []
 
-    def download(repository, allow_patterns):
-        asked.update(repository=repository, patterns=allow_patterns)
-        return str(folder)
+    def download(repository, allow_patterns, ignore_patterns):
+        from huggingface_hub.utils import filter_repo_objects
+
+        assert repository == "someone/small"
+        names = [path.relative_to(remote).as_posix() for path in remote.rglob("*.*")]
+        options = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
+        for name in filter_repo_objects(names, **options):
+            (here / name).parent.mkdir(parents=True, exist_ok=True)
+            (here / name).write_bytes((remote / name).read_bytes())
+            downloaded.append(name)
+        return str(here)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    return remote, downloaded
+
+
+def weights_among(names):
+    return [name for name in names if not name.endswith(".json")]
+
+
+def test_only_what_is_needed_is_downloaded(hub, folder):
+    remote, downloaded = hub
+    copy(folder, remote)
+    weights = remote / "unet" / "diffusion_pytorch_model"
+    for other in (".fp16.safetensors", ".bin", ".onnx"):
+        weights.with_suffix(other).write_bytes(b"the same once more")
     assert ex.open_diffusion("hub:someone/small", device="cpu").image_size == SIZE
-    assert asked == {"repository": "someone/small", "patterns": ["*.json", "*.safetensors"]}
+    assert weights_among(downloaded) == ["unet/diffusion_pytorch_model.safetensors"]
+
+
+def test_pickles_are_downloaded_where_there_is_nothing_else(hub, folder):
+    remote, downloaded = hub
+    with_pickles(folder, remote)
+    assert ex.open_diffusion("hub:someone/small", device="cpu").image_size == SIZE
+    assert weights_among(downloaded) == ["unet/diffusion_pytorch_model.bin"]
+
+
+def test_a_repository_with_everything_at_the_top_is_downloaded(hub, folder):
+    remote, downloaded = hub
+    remote.mkdir()
+    for file in [*(folder / "unet").iterdir(), *(folder / "scheduler").iterdir()]:
+        (remote / file.name).write_bytes(file.read_bytes())
+    assert ex.open_diffusion("hub:someone/small", device="cpu").image_size == SIZE
+    assert weights_among(downloaded) == ["diffusion_pytorch_model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "words"),
+    [
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "needs a prompt"),
+        ("unet/config.json", {"num_class_embeds": 10}, "is conditional"),
+        ("unet/config.json", {"in_channels": 4, "out_channels": 4}, "latents"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "predicts 'flow'"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+         "another noise process"),
+    ],
+)  # fmt: skip
+def test_a_model_that_cannot_be_used_is_refused_before_its_weights_are_downloaded(
+    hub, folder, file, changed, words
+):
+    remote, downloaded = hub
+    copy(folder, remote)
+    config = json.loads((remote / file).read_text())
+    (remote / file).write_text(json.dumps(config | changed))
+    with pytest.raises(ex.ModelError, match=words) as refused:
+        ex.open_diffusion("hub:someone/small")
+    assert "someone/small" in str(refused.value)
+    assert weights_among(downloaded) == []
 
 
 @pytest.mark.parametrize("name", embedded_diffusion() or [pytest.param("", marks=pytest.mark.skip)])
@@ -262,6 +386,77 @@ def test_a_camera_s_rotation_is_followed(tmp_path):
     stored.save(tmp_path / "turned.png", exif=exif)
     found = as_picture(tmp_path / "turned.png", SIZE, 3)
     assert (found == upright).all()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+@pytest.mark.parametrize(("value", "grey"), [(-7, 0), (0, 0), (100, 100), (255, 255), (4000, 255)])
+def test_a_picture_of_one_32_bit_value_is_an_even_grey(mode, value, grey):
+    assert (as_picture(Image.new(mode, (9, 7), value), SIZE, 1) == grey).all()
+
+
+def turned(form: str, **damage: bytes) -> bytes:
+    """A picture stored a quarter turn anticlockwise, with bytes of its EXIF data replaced."""
+    upright = np.zeros((16, 16, 3), dtype=np.uint8)
+    upright[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "maker", (72, 1)
+    out = io.BytesIO()
+    Image.fromarray(np.rot90(upright).copy()).save(out, form, exif=exif, quality=95)
+    data = out.getvalue()
+    for before, after in damage.items():
+        found = {"order": b"MM\x00*", "resolution": b"\x01\x1a\x00\x05"}[before]
+        assert data.count(found) == 1
+        data = data.replace(found, after)
+    return data
+
+
+def test_damage_beside_the_orientation_does_not_hide_it(tmp_path):
+    """The resolution as a text: PIL's `exif_transpose` raises AttributeError or struct.error."""
+    for kind in (2, 3, 9, 12):
+        path = tmp_path / f"{kind}.jpg"
+        path.write_bytes(turned("JPEG", resolution=b"\x01\x1a\x00" + bytes([kind])))
+        found = as_picture(path, (16, 16), 1)[..., 0].astype(float)
+        assert found[:6].mean() > 240
+        assert found[10:].mean() < 15
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+def test_a_picture_with_damaged_exif_data_is_taken_as_it_lies(tmp_path, caplog, form):
+    (tmp_path / "a.jpg").write_bytes(turned(form, order=b"QQ\x00*"))
+    caplog.clear()
+    found = as_picture(tmp_path / "a.jpg", (16, 16), 1)[..., 0].astype(float)
+    assert found[:, :6].mean() > 240
+    assert found[:, 10:].mean() < 15
+    # PIL itself passes over it in a JPEG, and raises SyntaxError for a WebP picture.
+    assert form == "JPEG" or "a.jpg has damaged EXIF data" in caplog.text
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pil_turns_it(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(out)))
+    assert (as_picture(Image.open(out), SIZE, 3) == expected).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's own remarks on the damage
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "GIF"])
+def test_a_damaged_picture_of_any_format_is_taken_or_refused_in_a_sentence(tmp_path, form):
+    generator = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "maker", (72, 1)
+    out = io.BytesIO()
+    Image.new("RGB", (16, 8), (9, 90, 200)).save(out, form, exif=exif)
+    for _ in range(300):
+        data = bytearray(out.getvalue())
+        for at in generator.integers(0, len(data), generator.integers(1, 5)):
+            data[at] = generator.integers(256)
+        (tmp_path / "a").write_bytes(bytes(data))
+        with contextlib.suppress(ex.ImageError):  # any other error fails
+            assert as_picture(tmp_path / "a", SIZE, 3).shape == (8, 8, 3)
 
 
 def test_a_wide_picture_keeps_its_middle():

@@ -16,6 +16,7 @@ import explorer as ex
 from explorer.editing import methods
 from explorer.editing.methods import Option, find_method, larv, merging_methods
 from explorer.editing.methods import pieces as pieces_module
+from explorer.editing.methods.layerwise import read_factors, write_factors
 from explorer.editing.methods.sparse import kth_magnitude
 
 COEFFICIENTS = {"birds": 0.5, "cars": -1.25, "digits": 2.0}
@@ -293,6 +294,35 @@ def test_opposite_vectors_stay_at_the_base_in_model_stock():
     v = vectors_of(("a",))["a"]
     found = merged("model_stock", {"a": v, "b": -v}, {"a": 1.0, "b": 1.0})
     assert all(not x.any() for x in found.values())
+
+
+@pytest.mark.parametrize(
+    ("factors", "sentence"),
+    [
+        ("birds=1,2", "2 numbers, but this tower has 5 by layer"),
+        ("birds=1,2,3,4,x", "finite numbers, unlike 'x'"),
+        ("birds=1,2,3,4,inf", "finite numbers, unlike 'inf'"),
+        ("birds", "unlike 'birds'"),
+        ("birds=1;birds=2", "each task once"),
+    ],
+)
+def test_factors_that_are_no_table_of_this_tower_are_refused(factors, sentence):
+    with pytest.raises(ex.RecipeError, match=sentence):
+        merged("layerwise", vectors_of(), COEFFICIENTS, factors=factors)
+
+
+def test_factors_survive_their_text_whatever_the_names_of_tasks():
+    table = {"a=b;c,d é": [0.25, -1.0], "plain": [1e-6, 3.0]}
+    assert read_factors(write_factors(table)) == table
+
+
+def test_larv_over_dare_drops_what_its_seed_says():
+    vectors = vectors_of()
+    first, again, other = (
+        merged("larv", vectors, COEFFICIENTS, merger="dare", seed=seed) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
 
 
 def test_larv_without_the_base_says_what_it_needs():

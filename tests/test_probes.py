@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 import explorer as ex
 from explorer.compute.engine import ImageRange
@@ -155,6 +156,22 @@ def test_the_lens_calls_the_base_by_its_name_and_gives_its_code(probed):
     assert lens.drawing.presets.base == lens.drawing.gallery.base == "linear probe"
     assert f"m = ex.with_probes(ex.open_model({probed.name!r}))" in lens.to_python()
     lens.close()
+
+
+def test_a_published_set_without_heads_is_measured_with_probes(tiny_folder, tiny_model, tmp_path):
+    """The tiny model's own files, as a folder of loose towers with images of embedded tasks."""
+    shelf = tmp_path / "set"
+    for task in ("letters", "scripts"):
+        (shelf / task).mkdir(parents=True)
+        tuned = tiny_model.task_vector("letters").apply_to(tiny_model.base)
+        save_file(tuned, shelf / task / "finetuned.safetensors")
+    save_file(dict(tiny_model.base), shelf / "zeroshot.safetensors")
+    ours = ex.open_model(shelf, activation="gelu")
+    assert "ex.with_probes(m)" in ours.missing
+    closed = ex.with_probes(ours)
+    assert closed.missing == ""
+    found = ex.accuracy(closed, ex.Recipe(base=ours.name, coefficients={"letters": 1.0}), n=40)
+    np.testing.assert_array_equal(found["edited"].sel(task="letters"), found["fine_tuned"][0])
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def schedules(draw):
     if kind == "shuffled":
         return ex.shuffled_lines(alpha, beta, draw(st.integers(0, 2**31)), outside)
     if kind == "layers":
-        return ex.per_layer(draw(st.lists(numbers, min_size=1, max_size=24)), outside=alpha)
+        drawn = draw(st.lists(numbers, min_size=1, max_size=24))
+        return ex.per_layer(drawn, alpha, outside)
     depths = draw(st.lists(st.floats(0, 1), min_size=1, max_size=6, unique=True))
     return ex.piecewise([(depth, draw(numbers)) for depth in sorted(depths)], outside)
 
@@ -99,6 +100,7 @@ def test_schedules_survive_their_text_data_and_python_forms(schedule):
         (ex.shuffled_lines(0.1, 0.9, seed=3), "shuffled_lines:0.1,0.9,3"),
         (ex.piecewise([(0, 0.1), (0.5, 0.2), (1, 1)]), "piecewise:0.0:0.1,0.5:0.2,1.0:1.0"),
         (ex.per_layer([0.2, 0.8], outside=0.1), "per_layer:0.2,0.8,outside:0.1"),
+        (ex.per_layer([0.2, 0.8], 0.1, "depth"), "per_layer:0.2,0.8,outside:0.1,depth"),
     ],
     ids=str,
 )
@@ -197,6 +199,12 @@ def test_per_layer_gives_each_block_its_number_and_the_outside_its_own():
     assert [schedule.scale(i, 3) for i in range(3)] == [0.1, 0.5, 0.9]
     assert schedule.scale_of("conv1.weight", 3) == schedule.scale_of("proj", 3) == 0.3
     assert ex.per_layer([0.1, 0.5]).scale_of("proj", 2) == 0.1
+
+
+def test_per_layer_by_depth_lets_ln_post_and_proj_follow_the_last_block():
+    schedule = ex.per_layer([0.1, 0.2, 0.9], outside=0.4, layout="depth")
+    assert schedule.scale(None, 3) == 0.4
+    assert schedule.scale(None, 3, after=True) == 0.9
 
 
 def test_numbers_for_another_depth_are_refused():

@@ -43,6 +43,18 @@ def test_the_pieces_are_the_part_and_begin_on_cache_lines():
 
 
 @pytest.mark.usefixtures("two_threads")
+def test_no_piece_is_so_long_that_a_slow_core_keeps_the_others_waiting(monkeypatch):
+    monkeypatch.setattr(weighted_sum, "_PIECE", 64)
+    pieces = weighted_sum._cut(slice(32, 32 * 21), 2)
+    assert [piece.stop - piece.start for piece in pieces] == [64] * 10
+    rows, base, out = torch.randn(3, 5000), torch.randn(5000), torch.empty(5000)
+    monkeypatch.setattr(weighted_sum, "_WORTH_IT", 0)
+    weights = torch.tensor([0.5, -1.0, 2.0])
+    weighted_sum_into(out, base, rows, [(slice(0, 5000), weights)])
+    torch.testing.assert_close(out, base + weights @ rows)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_buffers_made_in_inference_mode_are_written_too(monkeypatch):
     monkeypatch.setattr(weighted_sum, "_WORTH_IT", 0)
     with torch.inference_mode():

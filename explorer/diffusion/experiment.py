@@ -1,7 +1,7 @@
 """Forward-backward experiments: noise a picture to some level, denoise it many times."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +9,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from explorer.compute.device import out_of_memory
+from explorer.compute.batches import Batches
 from explorer.compute.run import Run
 from explorer.diffusion.model import Diffusion
 from explorer.diffusion.pictures import as_pictures
-from explorer.diffusion.results import Setting, Trajectories
+from explorer.diffusion.results import Setting, Trajectories, standard_normal
 from explorer.diffusion.samplers import Prediction, Step, find_sampler, timestep_grid
 from explorer.errors import ModelError
 
@@ -80,7 +80,8 @@ def forward_backward(
         several=_several(image),
     )
     most = _AT_ONCE.get(p.device.type, 32) if batch is None else _whole("batch", batch, 1)
-    return Run(lambda run: _Work(setting, run, most).partials(), title="forward-backward")
+    batches = Batches(most, "denoised")
+    return Run(lambda run: _Work(setting, run, batches).partials(), title="forward-backward")
 
 
 def grid_points(levels: ArrayLike, steps: int) -> list[int]:
@@ -102,23 +103,14 @@ def grid_points(levels: ArrayLike, steps: int) -> list[int]:
     return sorted(points)
 
 
-def standard_normal(
-    seed: int, datum: int, sample: int, step: int, shape: Sequence[int]
-) -> np.ndarray:
-    """float32 numbers of one trajectory and step; step 0 is the noise of x_t."""
-    rng = np.random.default_rng([seed, datum, sample, step])
-    return rng.standard_normal(tuple(shape), dtype=np.float32)
-
-
 @dataclass
 class _Work:
     """The trajectories of all levels, run in groups that fill a batch, lowest levels first."""
 
     setting: Setting
     run: Run
-    at_once: int
+    batches: Batches
     calls: int = 0
-    fallen_back: list[int] = field(default_factory=list)
 
     def partials(self) -> Iterator["xr.Dataset"]:
         setting = self.setting
@@ -142,7 +134,7 @@ class _Work:
     def _groups(self) -> list[list[int]]:
         """Levels whose trajectories fill a batch together, lowest first."""
         points = [k for k in self.setting.points if k]
-        size = max(1, self.at_once // len(self.setting.trajectories))
+        size = max(1, self.batches.at_once // len(self.setting.trajectories))
         return [points[i : i + size] for i in range(0, len(points), size)]
 
     def _preview(self, found: Trajectories, k: int) -> None:
@@ -183,20 +175,15 @@ class _Work:
 
     def _predict(self, x: Tensor, k: int) -> Prediction:
         """The network's word on all of x, in as many calls as memory asks for."""
-        parts: list[Prediction] = []
-        start = 0
-        while start < len(x):
+
+        def predict(part: slice) -> Prediction:
             self.run.checkpoint(self.calls / self.total)
-            chunk = x[start : start + self.at_once]
-            try:
-                parts.append(
-                    self.setting.p.predict(chunk, self.timestep[k], dtype=self.setting.dtype)
-                )
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                self._smaller_batch(error, len(chunk))
-                continue
-            start += len(chunk)
-            self.calls += len(chunk)
+            p, dtype = self.setting.p, self.setting.dtype
+            seen = p.predict(x[part], self.timestep[k], dtype=dtype)
+            self.calls += len(seen.x0)
+            return seen
+
+        parts = self.batches.over(len(x), predict)
         variances = [part.variance for part in parts if part.variance is not None]
         return Prediction(
             torch.cat([part.x0 for part in parts]),
@@ -204,27 +191,9 @@ class _Work:
             torch.cat(variances) if variances else None,
         )
 
-    def _smaller_batch(self, error: Exception, size: int) -> None:
-        """Half the batch after memory ran out; anything else is raised again."""
-        if not out_of_memory(error):
-            raise error
-        if size == 1:
-            raise ModelError(
-                f"Even a single picture of {self.setting.p.name} does not fit into the memory of "
-                f"the {self.setting.p.device.type}. Close other programs, or use device='cpu'."
-            ) from None
-        self.at_once = max(1, size // 2)
-        self.fallen_back.append(self.at_once)
-        if self.setting.p.device.type == "cuda":
-            torch.cuda.empty_cache()
-
     def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"batch": self.at_once}
-        if self.fallen_back:
-            facts["note"] = (
-                f"Memory ran out: {self.at_once} pictures are computed at once instead of more."
-            )
-        return facts
+        note = {"note": self.batches.note} if self.batches.note else {}
+        return {"batch": self.batches.at_once, **note}
 
 
 def _several(image: Any) -> bool:

@@ -38,28 +38,15 @@ class Diffusion:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
-        if getattr(self.scheduler, "alphas_cumprod", None) is None:
-            raise ModelError(
-                f"The scheduler {type(self.scheduler).__name__} of {self.name} has no "
-                "alphas_cumprod; models of another noise process cannot be opened."
-            )
-        if self.prediction not in _PREDICTIONS:
-            raise ModelError(
-                f"{self.name} predicts {self.prediction!r}; only {', '.join(_PREDICTIONS)} "
-                "can be opened."
-            )
+        check_scheduler(self.name, self.scheduler)
         extra = self.unet.config.get("out_channels") or self.network_channels
         if extra not in (self.network_channels, 2 * self.network_channels):
             raise ModelError(
                 f"The network of {self.name} takes {self.network_channels} channels and returns "
                 f"{extra}; it must return as many, or twice as many with a learned variance."
             )
-        if self.vae is None and self.network_channels not in (1, 3):
-            raise ModelError(
-                f"{self.name} is no model of pictures: its network takes {self.network_channels} "
-                "channels, which are latents, and there is no vae folder to decode them. Give the "
-                "whole pipeline's folder, or a model of pixels."
-            )
+        if self.vae is None:
+            check_pixels(self.name, self.network_channels)
 
     # --- what it is --------------------------------------------------------------------------
 
@@ -95,7 +82,7 @@ class Diffusion:
     @property
     def prediction(self) -> str:
         """What the network predicts: "epsilon", "sample" or "v_prediction"."""
-        return self.scheduler.config.get("prediction_type", "epsilon")
+        return _prediction(self.scheduler)
 
     @cached_property
     def alpha_bar(self) -> np.ndarray:
@@ -197,3 +184,31 @@ class Diffusion:
             f"<Diffusion {self.name!r}: {height} x {width} {kind}, "
             f"{self.n_parameters / 1e6:.1f} million parameters, {self.device.type}>"
         )
+
+
+def check_scheduler(name: str, scheduler: Any) -> None:
+    """Raise ModelError unless a scheduler's noise is that of ``forward_backward``."""
+    if getattr(scheduler, "alphas_cumprod", None) is None:
+        raise ModelError(
+            f"The scheduler {type(scheduler).__name__} of {name} has no alphas_cumprod; models of "
+            "another noise process cannot be opened."
+        )
+    if _prediction(scheduler) not in _PREDICTIONS:
+        raise ModelError(
+            f"{name} predicts {_prediction(scheduler)!r}; only {', '.join(_PREDICTIONS)} can be "
+            "opened."
+        )
+
+
+def check_pixels(name: str, channels: int) -> None:
+    """Raise ModelError for a network without a decoder that takes no pictures."""
+    if channels not in (1, 3):
+        raise ModelError(
+            f"{name} is no model of pictures: its network takes {channels} channels, which are "
+            "latents, and there is no vae folder to decode them. Give the whole pipeline's folder, "
+            "or a model of pixels."
+        )
+
+
+def _prediction(scheduler: Any) -> str:
+    return scheduler.config.get("prediction_type", "epsilon")

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from torch import nn
 from explorer.checkpoints.reading import read_json
 from explorer.checkpoints.zoo import diffusion_folders
 from explorer.compute.device import limit_threads, pick_device
-from explorer.diffusion.model import Diffusion
+from explorer.diffusion.model import Diffusion, check_pixels, check_scheduler
 from explorer.diffusion.tiles import Tiles
+from explorer.diffusion.weights import STEM, read_network, safe_weights
 from explorer.errors import CheckpointError, HubError, ModelError, UnknownNameError
 
 NETWORKS = ("UNet2DModel", "DiTTransformer2DModel", "Transformer2DModel")
 _NETWORK_FOLDERS = ("unet", "transformer", ".")
-_WANTED_FILES = ["*.json", "*.safetensors"]
+_DESCRIPTIONS = ["*.json"]
+_OTHER_FORMS = ["*.fp16.*", "*.non_ema.*"]  # the same weights once more
 
 
 def open_diffusion(name: str | Path, device: str = "auto") -> Diffusion:
@@ -29,20 +32,21 @@ def open_diffusion(name: str | Path, device: str = "auto") -> Diffusion:
         p.image_size, p.channels, p.scheduler
 
     A folder is in diffusers' layout: ``unet`` (or ``transformer``) and ``scheduler``, or both at
-    the top; ``vae`` for models of latents. Only safetensors are read: pickled weights (.bin) can
-    run code. Class-conditional transformers (DiT) are used with their null class. Raises
-    UnknownNameError, CheckpointError or ModelError, and HubError when the hub does not answer.
+    the top; ``vae`` for models of latents. Weights are safetensors, or pickles (.bin) where there
+    are none: those are read without ever running what is in them. Class-conditional transformers
+    (DiT) are used with their null class. A model that cannot be used is refused by its
+    configuration, before its weights are downloaded. Raises UnknownNameError, CheckpointError or
+    ModelError, and HubError when the hub does not answer.
     """
     limit_threads()
     chosen = pick_device(device)
     folder, family = _folder(name)
-    network = _read_network(folder)
-    scheduler = _read_scheduler(folder)
+    described = _described(folder)
     opened = Diffusion(
         name=folder.name if family == "embedded" else str(name),
-        unet=network,
-        scheduler=scheduler,
-        vae=_read_vae(folder),
+        unet=read_network(described.kind, described.network),
+        scheduler=described.scheduler,
+        vae=_read_vae(described.vae),
         examples=_read_examples(folder),
         tiles=_read_tiles(folder),
         family=f"{folder.name} ({family})",
@@ -71,13 +75,32 @@ def _folder(name: str | Path) -> tuple[Path, str]:
 
 
 def _download(repository: str) -> Path:
-    """The hub's repository on this machine; only its JSON and safetensors files."""
+    """What is needed of a hub's repository on this machine.
+
+    Its descriptions come first, a few kilobytes: by them most models that cannot be used are
+    refused. Then the weights of its parts, as safetensors; pickles only where it has no others.
+    """
+    described = _described(_fetched(repository, _DESCRIPTIONS), repository)
+    parts = [part for part in (described.network, described.vae) if part is not None]
+    folder = described.folder
+    places = ["" if part == folder else f"{part.name}/" for part in parts]
+    folder = _fetched(repository, [f"{place}{STEM}*.safetensors" for place in places])
+    pickled = [place for place in places if not safe_weights(folder / place)]
+    if pickled:
+        folder = _fetched(repository, [f"{place}{STEM}.bin" for place in pickled])
+    return folder
+
+
+def _fetched(repository: str, patterns: list[str]) -> Path:
+    """The folder of the hub's files of these patterns, downloaded where they are not here."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     unreachable: tuple[type[Exception], ...] = (HfHubHTTPError, OSError, *_connection_errors())
     try:
-        return Path(snapshot_download(repository, allow_patterns=_WANTED_FILES))
+        return Path(
+            snapshot_download(repository, allow_patterns=patterns, ignore_patterns=_OTHER_FORMS)
+        )
     except LocalEntryNotFoundError:
         raise HubError(
             f"The hub does not answer, and {repository!r} has not been downloaded to this machine "
@@ -112,20 +135,42 @@ def _diffusers() -> Any:
     return sys.modules["diffusers"]
 
 
-def _read_network(folder: Path) -> nn.Module:
-    where = _part(folder, _NETWORK_FOLDERS, "config.json", NETWORKS)
-    if where is None:
-        raise ModelError(_no_network(folder))
-    config = _config(where / "config.json")
-    _check_unconditional(config, folder.name)
-    _check_safe(where, "diffusion_pytorch_model")
+@dataclass(frozen=True)
+class _Described:
+    """A model by its JSON files alone: where its parts are, and of what class its network is."""
+
+    folder: Path
+    network: Path
+    kind: Any
+    vae: Path | None
+    scheduler: Any
+
+
+def _described(folder: Path, name: str = "") -> _Described:
+    """What a folder's descriptions say, without its weights.
+
+    Raises ModelError for a model that needs a prompt or a class, is of latents without a decoder,
+    or has another noise process.
+    """
+    name = name or folder.name
+    network = _part(folder, _NETWORK_FOLDERS, "config.json", NETWORKS)
+    if network is None:
+        raise ModelError(_no_network(folder, name))
+    config = _config(network / "config.json")
+    _check_unconditional(config, name)
     kind = config["_class_name"]
     if kind == "Transformer2DModel":  # what DiT was called in older versions of diffusers
         kind = "DiTTransformer2DModel"
-    return _loaded(getattr(_diffusers(), kind), where)
+    vae = folder / "vae" if (folder / "vae" / "config.json").is_file() else None
+    channels = config.get("in_channels")
+    if vae is None and isinstance(channels, int):
+        check_pixels(name, channels)
+    scheduler = _read_scheduler(folder, name)
+    check_scheduler(name, scheduler)
+    return _Described(folder, network, getattr(_diffusers(), kind), vae, scheduler)
 
 
-def _no_network(folder: Path) -> str:
+def _no_network(folder: Path, name: str) -> str:
     other = next(
         (
             str(found.get("_class_name"))
@@ -136,12 +181,12 @@ def _no_network(folder: Path) -> str:
     )
     if other == "UNet2DConditionModel":
         return (
-            f"{folder.name} is a conditional model (UNet2DConditionModel): it needs a prompt. "
+            f"{name} is a conditional model (UNet2DConditionModel): it needs a prompt. "
             "Open an unconditional one, such as google/ddpm-cifar10-32."
         )
     words = f"its network is a {other}" if other else "it has no unet/config.json"
     return (
-        f"{folder.name} holds no unconditional diffusion model of diffusers: {words}, where "
+        f"{name} holds no unconditional diffusion model of diffusers: {words}, where "
         "UNet2DModel or DiTTransformer2DModel is expected."
     )
 
@@ -156,7 +201,7 @@ def _check_unconditional(config: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _read_scheduler(folder: Path) -> Any:
+def _read_scheduler(folder: Path, name: str) -> Any:
     diffusers = _diffusers()
     for where in (folder / "scheduler", folder):
         if (where / "scheduler_config.json").is_file():
@@ -164,48 +209,17 @@ def _read_scheduler(folder: Path) -> Any:
             kind = getattr(diffusers, str(config.get("_class_name")), None)
             if kind is None or not hasattr(kind, "from_config"):
                 raise ModelError(
-                    f"{folder.name} names the scheduler {config.get('_class_name')!r}, which this "
+                    f"{name} names the scheduler {config.get('_class_name')!r}, which this "
                     "version of diffusers does not have."
                 )
             return kind.from_config(config)
     raise CheckpointError(
-        f"{folder.name} has no scheduler/scheduler_config.json, so that its noise is not known."
+        f"{name} has no scheduler/scheduler_config.json, so that its noise is not known."
     )
 
 
-def _read_vae(folder: Path) -> nn.Module | None:
-    if not (folder / "vae" / "config.json").is_file():
-        return None
-    _check_safe(folder / "vae", "diffusion_pytorch_model")
-    return _loaded(_diffusers().AutoencoderKL, folder / "vae")
-
-
-def _loaded(kind: Any, where: Path) -> nn.Module:
-    import torch
-
-    try:
-        network = kind.from_pretrained(
-            where,
-            use_safetensors=True,
-            local_files_only=True,
-            torch_dtype=torch.float32,
-            low_cpu_mem_usage=False,  # what it would otherwise use is not installed
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"The weights in {where} cannot be read ({reason}).") from None
-    return network.requires_grad_(False).eval()
-
-
-def _check_safe(where: Path, stem: str) -> None:
-    if any(where.glob(f"{stem}*.safetensors")):
-        return
-    if any(where.glob("*.bin")):
-        raise CheckpointError(
-            f"The weights in {where} are pickled (.bin), which can run code when read. Convert "
-            "them to safetensors where you trust them, or use a repository that has both."
-        )
-    raise CheckpointError(f"{where} has no {stem}.safetensors.")
+def _read_vae(where: Path | None) -> nn.Module | None:
+    return None if where is None else read_network(_diffusers().AutoencoderKL, where)
 
 
 def _read_examples(folder: Path) -> np.ndarray | None:

@@ -1,5 +1,7 @@
 """Pictures of any kind as the network takes them: uint8, its size, its channels."""
 
+import logging
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +13,41 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _BEHIND_TRANSPARENCY = (255, 255, 255)
+_ORIENTATION = 0x0112
+# EXIF's orientations -> how to turn the picture back (names of PIL's `Transpose`).
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+# What PIL raises for damaged pictures and for damaged data beside them, whatever their format.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    ZeroDivisionError,
+    struct.error,
+)
+
+_log = logging.getLogger(__name__)
 
 
 def as_picture(image: Any, size: tuple[int, int], channels: int) -> np.ndarray:
     """One picture, uint8 (height, width, channels).
 
     ``image`` is a path, a PIL image of any mode, or an array (h, w), (h, w, 1), (h, w, 3) or
-    (h, w, 4) of uint8. It is turned as its EXIF data say, laid on white where it is transparent,
-    cut to the middle of the wanted shape and resized; a picture that has the size already is
-    taken as it is. Raises ImageError for anything that is no picture.
+    (h, w, 4) of uint8. It is turned as its EXIF data say (where they are damaged, it is not), laid
+    on white where it is transparent, cut to the middle of the wanted shape and resized; a picture
+    that has the size already is taken as it is. Raises ImageError for anything that is no picture.
     """
     from PIL import Image
 
@@ -45,7 +73,7 @@ def as_pictures(images: Any, size: tuple[int, int], channels: int) -> np.ndarray
 
 
 def _opened(image: Any) -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     if isinstance(image, np.ndarray):
         return _from_array(image)
@@ -56,19 +84,33 @@ def _opened(image: Any) -> "Image":
     what = "This picture" if isinstance(image, Image.Image) else f"The picture {image}"
     try:
         opened = image if isinstance(image, Image.Image) else Image.open(Path(image).expanduser())
-        turned = ImageOps.exif_transpose(opened)
-        turned.load()
+        opened.load()
+        turned = _turned(opened, what)
     except FileNotFoundError:
         raise ImageError(f"There is no picture {image}.") from None
     except UnidentifiedImageError:
         raise ImageError(f"{what} is in no format that can be read.") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{what} has too many pixels; make it smaller first.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"{what} is damaged: {error}.") from None
+    except _DAMAGED as error:
+        reason = str(error).partition("\n")[0][:80] or type(error).__name__
+        raise ImageError(f"{what} is damaged: {reason}.") from None
     if not turned.width or not turned.height:
         raise ImageError(f"{what} has no pixels.")
     return _from_lab(_eight_bits(turned))
+
+
+def _turned(picture: "Image", what: str) -> "Image":
+    """As the camera's EXIF data say. Only the orientation is read: PIL's own function for this also
+    writes all the other data anew, and fails at any that is damaged."""
+    from PIL import Image
+
+    try:
+        way = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except _DAMAGED as error:
+        _log.warning("%s has damaged EXIF data (%s) and is taken as it lies", what, error)
+        return picture
+    return picture if way is None else picture.transpose(Image.Transpose[way])
 
 
 def _from_array(array: np.ndarray) -> "Image":
@@ -98,8 +140,9 @@ def _eight_bits(picture: "Image") -> "Image":
         low, high = 0.0, 65535.0
     else:
         low, high = float(values.min()), float(values.max())
-        if low >= 0 and high <= 255:
+        if low == high or (low >= 0 and high <= 255):  # a range, or none that could be its own
             low, high = 0.0, 255.0
+            values = values.clip(low, high)
     grey = (values - low) * (255 / (high - low))
     return Image.fromarray(grey.round().astype(np.uint8))
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explorer.compute.batches import Batches, with_note
 from explorer.diffusion.model import Diffusion
 from explorer.errors import CheckpointError, ExportError
 from explorer.measures.provenance import versions
@@ -19,9 +20,20 @@ if TYPE_CHECKING:
 
 STOCHASTIC = {"ddpm", "ddim_eta1", "dpm_sde"}
 DECODED_AT_ONCE = 64
+"""Pictures in one call of a decoder or encoder."""
 FORMAT = "explorer forward-backward run 1"
+NOISE = "noise"
+_SEEDED = "left out: standard_normal(seed, datum, sample, 0)"
 _COMPRESSED = {"zlib": True, "complevel": 4, "shuffle": True}
 CHANNELS = {1: ["grey"], 3: ["red", "green", "blue"]}
+
+
+def standard_normal(
+    seed: int, datum: int, sample: int, step: int, shape: Sequence[int]
+) -> np.ndarray:
+    """float32 numbers of one trajectory and step; step 0 is the noise of x_t."""
+    rng = np.random.default_rng([seed, datum, sample, step])
+    return rng.standard_normal(tuple(shape), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +69,11 @@ class Trajectories:
 
     def __init__(self, setting: Setting, noise: Tensor, alpha_bar: Sequence[float]) -> None:
         self._setting = setting
-        x0 = setting.p.encode(setting.pictures)
+        self._encoding = Batches(DECODED_AT_ONCE, "encoded")
+        self._decoding = Batches(DECODED_AT_ONCE, "decoded")
+        pictures = setting.pictures
+        parts = self._encoding.over(len(pictures), lambda part: setting.p.encode(pictures[part]))
+        x0 = torch.cat(parts)
         self._x0 = x0.repeat_interleave(setting.samples, dim=0)
         self._noise = noise
         self._alpha_bar = alpha_bar
@@ -109,8 +125,7 @@ class Trajectories:
     def _develop(self) -> None:
         for k, x0 in self._latest.items():
             row = self._images[self._row[k]]
-            pictures = [self._setting.p.decode(part) for part in x0.split(DECODED_AT_ONCE)]
-            row[:] = np.concatenate(pictures).reshape(row.shape)
+            row[:] = decoded(self._setting.p, x0, self._decoding).reshape(row.shape)
         self._latest.clear()
 
     @cached_property
@@ -152,7 +167,13 @@ class Trajectories:
             "versions": versions(),
             "complete": int(complete),
             **facts,
+            **with_note(facts.get("note"), self._encoding.note, self._decoding.note),
         }
+
+
+def decoded(p: Diffusion, x: Tensor, batches: Batches) -> np.ndarray:
+    """x (n, c, h, w) -> uint8 pictures (n, h, w, channels), in parts that memory has room for."""
+    return np.concatenate(batches.over(len(x), lambda part: p.decode(x[part])))
 
 
 def _named(words: str, units: str = "1") -> dict[str, str]:
@@ -171,14 +192,18 @@ def save_result(
         open_result("run.nc")           # where there is no GPU, and no network either
 
     Without ``noised`` the x_t are left out, which are most of the file; nothing but the noised
-    picture and ``exact_denoising`` needs them. A file that is there is kept unless ``overwrite``.
+    picture and ``exact_denoising`` needs them, and ``noise_of`` draws those of pictures (not of
+    latents) again from the seed. A file that is there is kept unless ``overwrite``.
     Raises ExportError for a path that cannot be written, CheckpointError for another Dataset.
     """
     path = Path(path).expanduser()
     _check_result(result, "This Dataset")
     if path.exists() and not overwrite:
         raise ExportError(f"{path} is there already; choose another name, or overwrite=True.")
-    kept = result if noised else result.drop_vars("x_t", errors="ignore")
+    kept = result
+    if not noised and "x_t" in result:
+        of_pictures = result["x_t"].dims[-3:] == ("y", "x", "channel")
+        kept = result.drop_vars("x_t").assign_attrs({NOISE: _SEEDED if of_pictures else "left out"})
     kept = kept.assign_attrs(format=FORMAT)
     large = [name for name in ("image", "x_t", "original") if name in kept]
     part = path.with_name(f".{path.name}.part")  # never half a file under the name asked for
@@ -191,12 +216,12 @@ def save_result(
     return path
 
 
-def open_result(path: str | Path) -> "xr.Dataset":
+def open_result(path: str | Path, *, most_bytes: int | None = None) -> "xr.Dataset":
     """A result that ``save_result`` wrote, read whole; its attrs say ``precomputed`` = 1.
 
     Measures and pictures take it as they take a fresh one. NetCDF holds arrays and texts: nothing
-    in the file is run. Raises CheckpointError for a file that is none, is damaged, or holds
-    something else.
+    in the file is run. Raises CheckpointError for a file that is none, is damaged, holds something
+    else, or arrays of more than ``most_bytes`` (packed they may be a thousand times smaller).
     """
     import xarray as xr
 
@@ -205,14 +230,42 @@ def open_result(path: str | Path) -> "xr.Dataset":
         raise CheckpointError(f"There is no file {path}.")
     try:
         with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as saved:
-            result = saved.load()
+            claimed = saved.nbytes
+            fits = most_bytes is None or claimed <= most_bytes
+            result = saved.load() if fits else None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"{path.name} cannot be read as NetCDF ({reason}); copy it again."
         ) from None
+    if result is None:
+        raise CheckpointError(
+            f"{path.name} unpacks to {claimed / 1e6:,.0f} MB, and at most "
+            f"{(most_bytes or 0) / 1e6:,.0f} MB are taken here; save fewer variants or levels, or "
+            "without x_t (noised=False)."
+        )
     _check_result(result, path.name)
     return result.assign_attrs(precomputed=1, precomputed_file=path.name)
+
+
+def noise_of(result: "xr.Dataset") -> np.ndarray | None:
+    """The noise of a run's first picture, drawn from its seed: float32 (sample, y, x, channel).
+
+    x_t = sqrt(abar) x_0 + sqrt(1 - abar) times it. None for a run whose file kept x_t, or was of
+    latents, or does not name its seed.
+    """
+    seed = result.attrs.get("seed")
+    if not isinstance(seed, int | np.integer) or seed < 0 or result.attrs.get(NOISE) != _SEEDED:
+        return None
+    rows, columns, channels = (result.sizes[name] for name in ("y", "x", "channel"))
+    datum = int(np.ravel(result["datum"].values)[0]) if "datum" in result.coords else 0
+    samples = (
+        result["sample"].values if "sample" in result.coords else range(result.sizes["sample"])
+    )
+    drawn = [
+        standard_normal(int(seed), datum, int(i), 0, (channels, rows, columns)) for i in samples
+    ]
+    return np.moveaxis(np.stack(drawn), 1, -1)
 
 
 def _check_result(result: Any, what: str) -> None:

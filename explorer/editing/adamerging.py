@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from explorer.editing.layers import layer_name, layer_names
+from explorer.editing.methods.layerwise import write_factors
 from explorer.errors import RecipeError, UnknownNameError
+from explorer.recipe import Recipe
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +43,7 @@ def adamerging(
     """Coefficients that make the merged model sure of itself on unlabelled images.
 
         found = ex.adamerging(m, steps=200).result()
-        weights = adamerged_weights(m, found)
+        recipe = ex.adamerged_recipe(m, found)
 
     Yang et al. 2024, "AdaMerging: Adaptive Model Merging for Multi-Task Learning": Adam on
     lambda in theta_0 + sum_t lambda_t,g tau_t,g, clamped to [0, 1], minimises the sum over tasks of
@@ -182,15 +184,25 @@ class Learning:
 HOW = ("by", "steps", "batch", "learning_rate", "initial")
 
 
-def adamerged_weights(model: "Model", found: "xr.Dataset") -> dict[str, Tensor]:
-    """theta_0 + sum_t lambda_t,g tau_t,g as named tensors, for what ``adamerging`` found."""
-    names = [str(task) for task in found.task.values]
-    groups = [str(group) for group in found.group.values]
-    merged = _Merged(model.resident("weights"), names, found.attrs["by"])
-    if groups != merged.groups:
+def adamerged_recipe(model: "Model", found: "xr.Dataset") -> Recipe:
+    """The recipe that merges as ``adamerging`` found: every lens opens it, ``ex.export`` writes it.
+
+    Its method is ``layerwise`` with the coefficients to six decimals; by task, task arithmetic.
+    Raises RecipeError for coefficients of a tower with other parameters.
+    """
+    by, table = found.attrs["by"], found["coefficient"].transpose("task", "group")
+    groups = [str(group) for group in found["group"].values]
+    if groups != _Merged(model.resident("weights"), [], by).groups:
         raise RecipeError("These coefficients were learned for a tower with other parameters.")
-    coefficients = torch.tensor(found.coefficient.values, device=model.device)
-    return {key: x.clone() for key, x in merged.weights(coefficients.float()).items()}
+    tasks = [str(task) for task in found["task"].values]
+    rows = dict(zip(tasks, table.values.tolist(), strict=True))
+    if by == "task":
+        return Recipe(model.name, {task: round(row[0], 6) for task, row in rows.items()})
+    if by == "tensor":
+        order = sorted(range(len(groups)), key=groups.__getitem__)
+        rows = {task: [row[i] for i in order] for task, row in rows.items()}
+    options = (("by", by), ("factors", write_factors(rows)))
+    return Recipe(model.name, dict.fromkeys(tasks, 1.0), method="layerwise", options=options)
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -10,6 +10,10 @@ from explorer.editing.layers import layer_of, lies_after_blocks
 from explorer.editing.patterns import EVERYWHERE, Order, Outside, Pattern, group
 from explorer.errors import RecipeError
 
+FACTOR_RANGE = (-1.0, 3.0)
+"""Factors that hands and searches reach: the curve, its fields and the grids of ``ex.lines_search``
+and ``ex.compare`` agree on it. A schedule itself may hold any finite number."""
+
 Kind = Literal["constant", "lines", "inverse_lines", "shuffled_lines", "piecewise", "per_layer"]
 Terms = tuple[tuple[Pattern, float], ...]
 _ORDERS: dict[str, Order] = {
@@ -71,7 +75,7 @@ class Schedule:
                     f"The schedule has numbers for {len(blocks)} blocks, but the tower has "
                     f"{n_layers}: draw it again for this tower, or use ex.piecewise."
                 )
-            return outside, blocks, outside
+            return outside, blocks, blocks[-1] if self.outside == "depth" else outside
         points = schedule_forms.points_of(self.parameters)
         depths = [i / (n_layers - 1) if n_layers > 1 else 0.0 for i in range(n_layers)]
         blocks = [interpolated(points, depth) for depth in depths]
@@ -152,14 +156,17 @@ def piecewise(points: Sequence[tuple[float, float]], outside: Outside = "alpha")
     return Schedule("piecewise", schedule_forms.flat_points(points), outside)
 
 
-def per_layer(values: Sequence[float], outside: float | None = None) -> Schedule:
+def per_layer(
+    values: Sequence[float], outside: float | None = None, layout: Outside = "alpha"
+) -> Schedule:
     """One factor for each block, first to last, and one for everything outside the blocks.
 
-    ``outside`` is the first block's factor unless given. The tower must have as many blocks.
+    ``outside`` is the first block's factor unless given; ``layout="depth"`` lets ln_post and proj
+    follow the last block instead. The tower must have as many blocks.
     """
     numbers = tuple(values)
     first = numbers[:1] if outside is None else (outside,)
-    return Schedule("per_layer", (*first, *numbers))
+    return Schedule("per_layer", (*first, *numbers), layout)
 
 
 def interpolated(points: Sequence[tuple[float, float]], depth: float) -> float:

@@ -63,7 +63,8 @@ def points_of(parameters: Sequence[float]) -> list[tuple[float, float]]:
 def to_data(kind: str, parameters: tuple[float, ...], outside: str) -> dict[str, Any]:
     """``{"kind": "lines", "alpha": 0.1, "beta": 0.9, "outside": "alpha"}`` and the like."""
     if kind == "per_layer":
-        return {"kind": kind, "values": list(parameters[1:]), "outside": parameters[0]}
+        drawn = {"kind": kind, "values": list(parameters[1:]), "outside": parameters[0]}
+        return drawn if outside == "alpha" else {**drawn, "layout": outside}
     if kind == "piecewise":
         points = [list(point) for point in points_of(parameters)]
         return {"kind": kind, "points": points, "outside": outside}
@@ -82,14 +83,16 @@ def from_data(data: object) -> Parts:
     drawn = {"piecewise": ("points",), "per_layer": ("values", "outside")}
     names = drawn.get(kind) or NAMES[kind]
     missing = [name for name in names if name not in data]
-    unknown = sorted(map(str, set(data) - {"kind", "outside", *names}))
+    extra = {"layout"} if kind == "per_layer" else set()
+    unknown = sorted(map(str, set(data) - {"kind", "outside", *names, *extra}))
     if missing or unknown:
         raise RecipeError(
             f"The schedule {kind!r} needs {', '.join(names)}; "
             f"missing: {missing or 'nothing'}, not understood: {unknown or 'nothing'}."
         )
     if kind == "per_layer":
-        return kind, (data["outside"], *_sequence(data["values"], "values")), "alpha"
+        numbers = (data["outside"], *_sequence(data["values"], "values"))
+        return kind, numbers, data.get("layout", "alpha")
     outside = data.get("outside", "alpha")
     if kind == "piecewise":
         return kind, flat_points(data["points"]), outside
@@ -102,8 +105,8 @@ def from_data(data: object) -> Parts:
 def to_text(kind: str, parameters: tuple[float, ...], outside: str) -> str:
     """``lines:0.1,0.9``, ``piecewise:0.0:0.1,1.0:0.9``, ``per_layer:0.2,0.8,outside:0.1``."""
     if kind == "per_layer":
-        return f"{kind}:{_commas(parameters[1:])},outside:{parameters[0]!r}"
-    if kind == "piecewise":
+        numbers = f"{_commas(parameters[1:])},outside:{parameters[0]!r}"
+    elif kind == "piecewise":
         numbers = ",".join(f"{depth!r}:{scale!r}" for depth, scale in points_of(parameters))
     else:
         numbers = _commas(parameters)
@@ -114,16 +117,16 @@ def from_text(text: str) -> Parts:
     """Read what ``to_text`` wrote. Raises RecipeError."""
     kind, _, numbers = text.partition(":")
     parts: list[str] = [part for part in numbers.split(",") if part]
+    outside = "alpha"
+    if parts and parts[-1] == "depth":
+        outside = parts.pop()
     if kind == "per_layer":
         if not parts or not parts[-1].startswith("outside:"):
             raise RecipeError(
                 "A schedule 'per_layer' is written per_layer:0.2,0.8,outside:0.1 in a link, "
                 f"not {text!r}."
             )
-        return kind, (parts[-1].removeprefix("outside:"), *parts[:-1]), "alpha"
-    outside = "alpha"
-    if parts and parts[-1] == "depth":
-        outside = parts.pop()
+        return kind, (parts[-1].removeprefix("outside:"), *parts[:-1]), outside
     if kind == "piecewise":
         return kind, flat_points([part.split(":") for part in parts]), outside
     return kind, tuple(parts), outside
@@ -135,7 +138,8 @@ def from_text(text: str) -> Parts:
 def to_python(kind: str, parameters: tuple[float, ...], outside: str) -> str:
     """The expression that builds the schedule, ``ex.lines(0.1, 0.9)``."""
     if kind == "per_layer":
-        return f"ex.per_layer({list(parameters[1:])!r}, outside={parameters[0]!r})"
+        layout = ', layout="depth"' if outside == "depth" else ""
+        return f"ex.per_layer({list(parameters[1:])!r}, outside={parameters[0]!r}{layout})"
     extra = ', outside="depth"' if outside == "depth" else ""
     if kind == "piecewise":
         return f"ex.piecewise({points_of(parameters)!r}{extra})"

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from explorer.compute.batches import Batches, with_note
 from explorer.diffusion.tiles import Tiles, leaf_places
 from explorer.errors import ImageError, ModelError, UnknownNameError
 
@@ -65,7 +66,10 @@ def change_field(
     elif kind == "symbols":
         found, words = _symbols(flat, starts, start_of, tiles), "1 where the symbol changed"
     else:
-        found, words = _tokens(flat, starts, start_of, tower), "change of the patch token"
+        batches = Batches(_AT_ONCE, "looked at by CLIP")
+        found = _tokens(flat, starts, start_of, tower, batches)
+        result = result.assign_attrs(with_note(result.attrs.get("note"), batches.note))
+        words = "change of the patch token"
     field = found.reshape(*images.shape[: len(lead)], *found.shape[1:])
     return _labelled(result, field, lead, (height, width), kind, words)
 
@@ -129,15 +133,17 @@ def _symbols(
     return found
 
 
-def _tokens(flat: np.ndarray, starts: np.ndarray, start_of: np.ndarray, tower: Any) -> np.ndarray:
+def _tokens(
+    flat: np.ndarray, starts: np.ndarray, start_of: np.ndarray, tower: Any, batches: Batches
+) -> np.ndarray:
     seen = PatchTokens.of(tower)
-    before = seen(starts)
-    found = []
-    for start in range(0, len(flat), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        moved = seen(flat[part]) - before[torch.from_numpy(start_of[part])]
-        found.append(moved.square().mean(-1).sqrt().cpu().numpy())
-    return np.concatenate(found).astype(np.float64)
+    before = torch.cat(batches.over(len(starts), lambda part: seen(starts[part])))
+
+    def moved(part: slice) -> np.ndarray:
+        change = seen(flat[part]) - before[torch.from_numpy(start_of[part])]
+        return change.square().mean(-1).sqrt().cpu().numpy()
+
+    return np.concatenate(batches.over(len(flat), moved)).astype(np.float64)
 
 
 class PatchTokens:

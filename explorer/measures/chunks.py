@@ -39,9 +39,9 @@ def chunk_statistics(
       falls below 1/e, linear between distances; nan where it never does.
     - ``changed`` (level): share of patches whose change is above ``threshold`` (None: Otsu's, of
       all levels together; it is in the attrs). ``block_size``: mean size, in patches, of the
-      connected block (4 neighbours) that a changed patch belongs to. ``largest_block``: share of
-      the picture in the largest one. ``block_count`` (level, size): connected blocks of each size
-      in a picture.
+      chunk, connected changed patches (4 neighbours), that a changed patch belongs to.
+      ``largest_block``: share of the picture in the largest one. ``block_count`` (level, size):
+      chunks of each size in a picture.
 
     Errors come of drawing pictures again with replacement, each with its trajectories, from
     ``seed``; of a single picture, its trajectories are drawn again, which says nothing of other
@@ -285,9 +285,9 @@ _WORDS = {
     "susceptibility": "susceptibility chi",
     "correlation_length": "distance at which the correlation has fallen to 1/e",
     "changed": "share of patches changed",
-    "block_size": "mean size of the block of a changed patch",
-    "largest_block": "share of the picture in the largest block",
-    "block_count": "connected blocks of this size in a picture",
+    "block_size": "mean size of the chunk of a changed patch",
+    "largest_block": "share of the picture in the largest chunk",
+    "block_count": "chunks of this size in a picture",
 }
 _UNITS = {"correlation_length": "patches", "block_size": "patches"}
 _LAST = {"correlation": "distance", "relative_correlation": "distance", "block_count": "size"}

@@ -4,21 +4,23 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.compute.run import Run
-from explorer.editing.adamerging import Learning, adamerged_weights
+from explorer.editing.adamerging import Learning, adamerged_recipe
 from explorer.editing.methods import find_method, merging_methods
 from explorer.errors import RecipeError, UnknownNameError
+from explorer.measures.bootstrap import resampled
 from explorer.measures.lines_search import (
     MergeSearch,
     Options,
     beta_grid,
     checked_merge,
     factor_grid,
+    underneath,
 )
 from explorer.measures.trials import Trials, mean_known, relative
 from explorer.recipe import DEFAULT_METHOD, Recipe
@@ -34,6 +36,13 @@ RULE = (
     "factor (without LiNeS) or beta (with it; alpha = (1/N) ||sum of task vectors||_1 / ||merged "
     "vector||_1) of highest mean normalized accuracy on validation images"
 )
+_AGAINST = {
+    "difference": "mean accuracy with LiNeS minus without",
+    "low": "lower end of its 95 % interval",
+    "high": "upper end of its 95 % interval",
+}
+NOT_COMPARED = ("layerwise",)
+"""Methods that take numbers from elsewhere (AdaMerging has a row) and have none of their own."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +75,14 @@ class _Row:
     alpha: float = math.nan
     chosen: float = math.nan
     seconds: float = 0.0
+    against: tuple[float, float, float] = (math.nan,) * 3  # of LiNeS: difference and its interval
 
 
 def default_methods(n_tasks: int) -> list[str]:
     """The registered methods that make one model of that many tasks."""
     methods = merging_methods()
-    pairs_only = {"slerp"} if n_tasks != 2 else set()
-    return [name for name, x in methods.items() if not x.per_task and name not in pairs_only]
+    left_out = {*NOT_COMPARED, *(["slerp"] if n_tasks != 2 else [])}
+    return [name for name, x in methods.items() if not x.per_task and name not in left_out]
 
 
 def compare(
@@ -104,15 +114,17 @@ def compare(
     of ``precision`` ("float32" for the slow and exact way); what is reported is float32.
 
     The last row is AdaMerging, which learns coefficients from the very images it is measured on,
-    without their labels, and takes longer than all others together: an upper reference.
+    without their labels, and takes longer than all others together: an upper reference. Its recipe
+    has them as the option ``factors`` of the method ``layerwise``.
     ``adamerging`` says whether it is there: unless said, where no ``methods`` are named. Its
     ``options`` are by, steps, batch, learning_rate and initial of ``ex.adamerging``.
 
     A Run of whole datasets, one row more each: accuracy and normalized over (row, task),
-    mean_accuracy, mean_normalized, recipe (JSON, empty where no recipe makes the row: fine-tuned
-    and AdaMerging), method, with_lines, alpha, chosen (the factor, or beta; nan where there is
-    none) and seconds over row, and correct over (row, task, image): 1, 0, or -1 where a task has
-    fewer images.
+    mean_accuracy, mean_normalized, recipe (JSON, empty for fine-tuned, which no recipe makes),
+    method, with_lines, alpha, chosen (the factor, or beta; nan where there is none), seconds, and
+    lines_difference, lines_low and lines_high (the mean accuracy of a row with LiNeS minus that of
+    the same method without, and its 95 % interval by ``ex.bootstrap_difference``; nan elsewhere)
+    over row, and correct over (row, task, image): 1, 0, or -1 where a task has fewer images.
     Raises UnknownNameError, RecipeError, ImageError.
     """
     names, _ = checked_merge(m, tasks, DEFAULT_METHOD, ())
@@ -143,7 +155,7 @@ def compare(
         tuned = np.array([searched.fine_tuned(task, run).mean() for task in names])
         for i, plan in enumerate(plans):
             search = MergeSearch(searched, tuned, plan.method, plan.options)
-            rows.append(_measured(plan, search, tested, run, i / n_plans))
+            rows.append(_measured(plan, search, tested, run, rows, i / n_plans))
             yield _dataset(rows, tested, searched, plans, learning)
         if learning:
             rows.append(_learned(learning, tested, run, len(plans) / n_plans, 1 / n_plans))
@@ -159,8 +171,9 @@ def _unique(methods: Sequence[str]) -> list[str]:
 def _options(
     m: "Model", tasks: list[str], method: str, given: Options, seed: int
 ) -> tuple[tuple[str, Any], ...]:
-    """The options of a method, checked; the comparison's seed where it takes one."""
-    if "seed" in find_method(method).options:
+    """The options of a method, checked; the comparison's seed where it, or the method that it
+    goes over, takes one."""
+    if "seed" in find_method(underneath(method, given)).options:
         given = {"seed": seed, **dict(given)}
     return checked_merge(m, tasks, method, given)[1]
 
@@ -179,7 +192,14 @@ def _references(tested: Trials, run: Run) -> list[_Row]:
     return [zero_shot, _Row(FINE_TUNED, right, seconds=time.perf_counter() - began)]
 
 
-def _measured(plan: _Plan, search: MergeSearch, tested: Trials, run: Run, progress: float) -> _Row:
+def _measured(
+    plan: _Plan,
+    search: MergeSearch,
+    tested: Trials,
+    run: Run,
+    before: Sequence[_Row],
+    progress: float,
+) -> _Row:
     began = time.perf_counter()
     run.checkpoint(progress)
     alpha = search.alpha(run) if plan.with_lines else math.nan
@@ -189,7 +209,7 @@ def _measured(plan: _Plan, search: MergeSearch, tested: Trials, run: Run, progre
 
     chosen = search.choose(plan.grid, recipe, run, progress)
     final = recipe(chosen)
-    return _Row(
+    row = _Row(
         plan.label,
         tested.correct(final, run, progress),
         final.to_json(),
@@ -199,6 +219,17 @@ def _measured(plan: _Plan, search: MergeSearch, tested: Trials, run: Run, progre
         chosen,
         time.perf_counter() - began,
     )
+    return replace(row, against=_against(row, before))
+
+
+def _against(row: _Row, before: Sequence[_Row]) -> tuple[float, float, float]:
+    """What LiNeS adds to its method, with the interval; nan where there is nothing to compare."""
+    plain = next((x for x in before if row.with_lines and x.label == row.method), None)
+    if plain is None:
+        return _Row.against
+    pairs = zip(row.correct, plain.correct, strict=True)
+    found = resampled([a.astype(int) - b for a, b in pairs])
+    return found["difference"], found["low"], found["high"]
 
 
 def _learning(tested: Trials, seed: int, options: Options) -> Learning:
@@ -212,10 +243,14 @@ def _learned(learning: Learning, tested: Trials, run: Run, progress: float, shar
     began = time.perf_counter()
     for found in learning.partials(lambda done: run.checkpoint(progress + share * done)):
         coefficients = found
-    weights = adamerged_weights(learning.model, coefficients)
-    label = f"{ADAMERGING} (unlabelled {tested.split} images)"
-    correct = tested.correct_with(weights, run)
-    return _Row(label, correct, method=ADAMERGING, seconds=time.perf_counter() - began)
+    recipe = adamerged_recipe(learning.model, coefficients)
+    return _Row(
+        f"{ADAMERGING} (unlabelled {tested.split} images)",
+        tested.correct(recipe, run, progress + share),
+        recipe.to_json(),
+        ADAMERGING,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _dataset(
@@ -266,6 +301,10 @@ def _dataset(
             "alpha": ("row", [row.alpha for row in rows], _about("alpha of LiNeS")),
             "chosen": ("row", [row.chosen for row in rows], _about("chosen factor, or beta")),
             "seconds": ("row", [row.seconds for row in rows], {"units": "s"}),
+            **{
+                f"lines_{name}": ("row", [row.against[i] for row in rows], _about(text))
+                for i, (name, text) in enumerate(_AGAINST.items())
+            },
             "n": ("task", np.array(sizes)),
         },
         coords={"row": [row.label for row in rows], "task": tested.tasks},

@@ -28,9 +28,10 @@ def comparison_table(
 
     One row a row: accuracy on each task, the means, and the difference of mean accuracy from
     ``baseline`` with its 95 % interval (``bootstrap_difference``). "better" or "worse" is written
-    only where that interval leaves out 0. Markdown and HTML end with the numbers of images and
-    the seed; CSV has the full precision. Raises UnknownNameError for a format or a row that is
-    not there.
+    only where that interval leaves out 0. The numbers of images and the seed are there in every
+    format: in the caption of LaTeX, under Markdown and HTML, and in CSV, which has the full
+    precision, as columns (split, seed, validation_images, n and n of each task). Raises
+    UnknownNameError for a format or a row that is not there.
     """
     if format not in FORMATS:
         raise UnknownNameError("format of a table", format, FORMATS)
@@ -56,7 +57,22 @@ def comparison_table(
     else:
         table[f"against {baseline}"] = [_interval(against.get(row)) for row in rows]
     table["verdict"] = [_verdict(against.get(row)) for row in rows]
+    if format == "csv":
+        for name, value in _extent(result).items():
+            table[name] = value
     return _written(table, format, _caption(result, baseline))
+
+
+def _extent(result: "xr.Dataset") -> dict[str, Any]:
+    """What stands behind the numbers, the same for every row."""
+    n = result["n"]
+    return {
+        "split": result.attrs["split"],
+        "seed": result.attrs["seed"],
+        "validation_images": sum(json.loads(result.attrs["n_validation"]).values()),
+        "n": int(n.sum()),
+        **{f"n {task}": int(n.sel(task=task)) for task in n["task"].values},
+    }
 
 
 _VERDICTS = {"a": "better", "b": "worse", "undecided": "undecided"}

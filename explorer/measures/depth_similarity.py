@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explorer.compute.batches import Batches, with_note
 from explorer.errors import ImageError
 from explorer.measures.change_field import PatchTokens
 from explorer.models.towers import build_tower, load_weights
@@ -54,7 +55,9 @@ def depth_similarity(
             similar[level, datum, :, depth] = torch.cosine_similarity(a, own).numpy()
         verdict = before[-1][datum].argmax()
         flipped[level, datum] = (after[-1].argmax(1) != verdict).float().numpy()
-    return _dataset(result, similar, flipped, {"classifier": m.name, "task": task})
+    attrs = {"classifier": m.name, "task": task}
+    attrs |= with_note(result.attrs.get("note"), classifier.batches.note)
+    return _dataset(result, similar, flipped, attrs)
 
 
 class _Classifier:
@@ -66,6 +69,7 @@ class _Classifier:
         tower = load_weights(build_tower(m.architecture), weights)
         self._tokens = PatchTokens(tower, m.card["mean"], m.card["std"], m.device)
         self._head = m.head(task)
+        self.batches = Batches(_AT_ONCE, "looked at by the classifier")
         reference, _, _ = m.images(task, REFERENCES, "val")
         blocks = self._raw(reference)[:-1]
         self._centre = [x.mean((0, 1)) for x in blocks]
@@ -77,10 +81,7 @@ class _Classifier:
         return [*(((x - c) / s).flatten(1) for x, c, s in white), logits]
 
     def _raw(self, pictures: np.ndarray) -> list[Tensor]:
-        parts = [
-            self._of(pictures[start : start + _AT_ONCE])
-            for start in range(0, len(pictures), _AT_ONCE)
-        ]
+        parts = self.batches.over(len(pictures), lambda part: self._of(pictures[part]))
         return [torch.cat(part) for part in zip(*parts, strict=True)]
 
     @torch.inference_mode()

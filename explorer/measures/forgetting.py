@@ -24,7 +24,7 @@ RULE = (
     "the other tasks of accuracy / zero-shot accuracy; ties go to the larger alpha "
     "(LiNeS, Wang et al. 2024: beta = 1 - alpha)"
 )
-_TARGET_WEIGHT = 2.0
+TARGET_WEIGHT = 2.0
 
 
 def forgetting(
@@ -130,7 +130,7 @@ def _dataset(
 
     target = relative(accuracy[:, 0], np.array(tuned))
     control = mean_known(relative(accuracy[:, 1:], zero_shot[1:]))
-    tradeoff = _TARGET_WEIGHT * target + control
+    tradeoff = TARGET_WEIGHT * target + control
     numbers = [s.parameters[:2] if s.kind == "lines" else (np.nan, np.nan) for s in tried.values()]
     alpha, beta = np.array(numbers, dtype=float).T
     best = max(range(len(tried)), key=lambda i: _rank(tradeoff[i], alpha[i], -i))

@@ -41,16 +41,16 @@ def factor_grid(method: str, options: Options = ()) -> tuple[float, ...]:
     of 0.2 (Iso-C, Iso-CTS and TSV-M, whose authors search to 3 in tenths); 1 alone for
     the methods in WITHOUT_FACTOR. LARV has the factors of the method underneath.
     """
-    method = _underneath(method, options)
+    method = underneath(method, options)
     return (1.0,) if method in WITHOUT_FACTOR else _FACTORS.get(method, TENTHS)
 
 
 def beta_grid(method: str, options: Options = ()) -> tuple[float, ...]:
     """The values of beta that are tried: the method's factors, or tenths where it has none."""
-    return _FACTORS.get(_underneath(method, options), TENTHS)
+    return _FACTORS.get(underneath(method, options), TENTHS)
 
 
-def _underneath(method: str, options: Options) -> str:
+def underneath(method: str, options: Options) -> str:
     """The method itself, or the one that it goes over."""
     option = find_method(method).options.get("merger")
     return str(dict(options).get("merger", option.default)) if option else method

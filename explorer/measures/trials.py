@@ -10,10 +10,8 @@ from torch import Tensor
 
 from explorer.compute.engine import ImageRange
 from explorer.compute.run import Run
-from explorer.editing.task_vector import NamedTensors
 from explorer.errors import UnknownNameError
 from explorer.measures.provenance import provenance
-from explorer.models.towers import build_tower, load_weights
 from explorer.recipe import Recipe
 from explorer.tasks.task import Split, check_count
 
@@ -69,21 +67,6 @@ class Trials:
             recipe, ranges, self.dtype, lambda n_images: run.checkpoint(progress)
         )
         return [self._right(r.task, f) for r, f in zip(ranges, features, strict=True)]
-
-    def correct_with(
-        self, weights: NamedTensors, run: Run, progress: float | None = None
-    ) -> list[np.ndarray]:
-        """The same of a tower with these weights, which no recipe makes; float32."""
-        tower = load_weights(build_tower(self.model.architecture), weights)
-        store, found = self.model.image_store, []
-        with torch.inference_mode():
-            for task in self.sizes:
-                parts = []
-                for pixels in store.range(self._range(task)).split(self.engine.batch):
-                    run.checkpoint(progress)
-                    parts.append(tower(store.normalised(pixels, torch.float32)).float())
-                found.append(self._right(task, torch.cat(parts)))
-        return found
 
     def accuracies(self, recipe: Recipe, run: Run, progress: float | None = None) -> list[float]:
         """Accuracy of a recipe on each task."""

@@ -228,6 +228,10 @@ class Model:
         """The words that prompts may use."""
         return self._text_side()[1]
 
+    def missing_but_heads(self) -> str:
+        """What is ``missing`` of this model when its heads come from elsewhere."""
+        return self.missing
+
     # --- reading -----------------------------------------------------------------------------
 
     def _read_base(self) -> dict[str, Tensor]:

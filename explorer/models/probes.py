@@ -102,6 +102,7 @@ class ProbedModel(Model):
         if not isinstance(model, Model):
             raise ModelError(f"with_probes takes a model, not {type(model).__name__}.")
         self.__dict__.update(model.__dict__)
+        self.missing = model.missing_but_heads()
         self.unprobed: Model = model.unprobed if isinstance(model, ProbedModel) else model
         self._split: Split = split
         self._seed = check_seed(seed)

@@ -1,9 +1,10 @@
 """A published set as a Model: base tower, task vectors, and heads where the set has them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from explorer.checkpoints.families import check_activation
+from explorer.checkpoints.pixels import Pixels, pixels_of
 from explorer.checkpoints.published import Published
 from explorer.checkpoints.pulled import Located, locate
 from explorer.checkpoints.reading import Checkpoint, open_checkpoint, read_checkpoint, read_head
@@ -25,18 +27,16 @@ from explorer.errors import (
     UnknownNameError,
     VocabularyError,
 )
-from explorer.models.heads import ZeroShotHead
+from explorer.models.heads import LinearHead, ZeroShotHead
 from explorer.models.model import Model
-from explorer.models.towers import build_tower, check_tower
+from explorer.models.tokens import N_TOKENS, Vocabulary
+from explorer.models.towers import TextTower, build_tower, check_tower
+from explorer.models.whole_clips import no_text, text_tower_of, whole_clips
 from explorer.tasks.benchmark.frozen import BenchmarkTask, Names, benchmark_task
 from explorer.tasks.cached import CachedTask
 from explorer.tasks.finding import embedded_by_name
 from explorer.tasks.image_cache import ImageCache
 from explorer.tasks.task import Task
-
-# Normalisation of pixels: that of OpenAI's CLIP, which open_clip's keep, and ImageNet's.
-_CLIP_PIXELS = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
-_IMAGENET_PIXELS = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 class PublishedModel(Model):
@@ -46,8 +46,9 @@ class PublishedModel(Model):
         m.task_vector("mnist").cosine(m.task_vector("svhn"))
         m.missing                               # what a set without images cannot do
 
-    Heads come from the set's files. Images are those that ``ex.open_task`` prepared for the
-    benchmark's tasks; without them accuracies and maps are refused with a sentence.
+    Heads come from the set's files, or are made of prompts where the base is a whole CLIP or
+    open_clip's weights of it have been pulled. Images are those that ``ex.open_task`` prepared for
+    the benchmark's tasks; without them accuracies and maps are refused with a sentence.
     """
 
     def __init__(
@@ -62,8 +63,11 @@ class PublishedModel(Model):
         self._base_file = _base_file(entry, self._located)
         chosen = _present(entry, self._located, tasks)
         architecture = architecture_of(entry, self._base_file, activation)
-        super().__init__(_folder(entry, self._base_file.path.parent, architecture, chosen), device)
+        self._texts: tuple[Path, ...] | None = None
+        pixels, remark = (entry.pixels, "") if entry.pixels else pixels_of(self._base_file)
+        super().__init__(_folder(entry, self._base_file, architecture, chosen, pixels), device)
         self.missing = self._what_is_missing()
+        self.remarks = tuple(filter(None, (*entry.caveats, remark)))
 
     # --- weights -----------------------------------------------------------------------------
 
@@ -74,13 +78,34 @@ class PublishedModel(Model):
         """
         if name not in self.tasks:
             raise UnknownNameError("task vector", name, self.tasks)
-        if space == "tangent":
-            raise CheckpointError(
-                f"{self.name} has no task vectors of tangent fine-tuning; use space='weights'."
-            )
         path = self._located.fine_tuned[name]
+        if space == "tangent":
+            path = self._located.tangent.get(name, path)
         tuned = read_checkpoint(path, base=self.base, architecture=self.architecture)
+        if space == "tangent":
+            self._check_tangent(tuned, name)
         return TaskVector.between(self.base, tuned)
+
+    def _check_tangent(self, tuned: Checkpoint, task: str) -> None:
+        """Raise CheckpointError for a tower that was not fine-tuned around this base's tangent."""
+        if not tuned.linearised:
+            raise CheckpointError(
+                f"The tower of {task!r} in {self.name} ({tuned.name}) is no tangent fine-tuning "
+                "(it has no numbered parameters 'params.0', ...); use space='weights' or "
+                "'posthoc', or put its linear_finetuned.pt beside it."
+            )
+        around = open_checkpoint(tuned.path, part="params0")
+        if not around.linearised:  # it does not keep what it was linearised around
+            return
+        for key, tensor in self.base.items():
+            # As exact as half precision, in which either may be stored.
+            same = around.shapes.get(key) == tensor.shape
+            if not same or not torch.allclose(around[key], tensor, rtol=1e-2, atol=1e-4):
+                raise CheckpointError(
+                    f"{tuned.name} of {task!r} was linearised around other weights than "
+                    f"{self._base_file.name} ({key!r} differs): its tangent vector is of another "
+                    "base. Give the base that it was fine-tuned from."
+                )
 
     def resident(self, space: str = "weights") -> ResidentWeights:
         """As for every model; refused where the memory would not hold all vectors."""
@@ -109,15 +134,22 @@ class PublishedModel(Model):
         name: str,
         class_names: Sequence[str] | None = None,
         templates: Sequence[str] | None = None,
-    ) -> ZeroShotHead:
-        """The zero-shot head in the set's file, read once. Raises ModelError where it has none."""
+    ) -> LinearHead:
+        """The zero-shot head in the set's file, read once, or one made of prompts.
+
+        Prompts are those given, or, for a set without files of heads, the benchmark's. Raises
+        ModelError for a task without head and prompts, VocabularyError without a text tower.
+        """
         task = self.task(name)
         if class_names is not None or templates is not None:
-            self._no_text()
+            return super().head(name, class_names, templates)
         if name not in self._located.heads:
+            if task.templates:
+                return super().head(name)
             raise ModelError(
-                f"{self.name} has no head for {name!r} on this machine; pull it where the set has "
-                "one, or read your own with ex.read_head."
+                f"{self.name} has no head for {name!r} on this machine, and no class names to make "
+                "one of; pull it where the set has one, read your own with ex.read_head, or fit "
+                "one with ex.with_probes."
             )
         key = (task.class_names, (name, *task.templates))
         with self._lock:
@@ -128,17 +160,34 @@ class PublishedModel(Model):
             return self._heads[key]
 
     def heads_made_of(self) -> list[bytes]:
-        """The set's files of heads."""
-        return [path.read_bytes() for _, path in sorted(self._located.heads.items())]
-
-    def _text_side(self) -> NoReturn:
-        self._no_text()
-
-    def _no_text(self) -> NoReturn:
-        raise VocabularyError(
-            f"{self.name} has no text tower here, so that no prompt can be encoded; its heads come "
-            "from files (m.head(task) without prompts)."
+        """The set's heads, by their numbers: what a file holds besides is none of them."""
+        heads = (
+            self.head(task).weight for task in sorted(self._located.heads) if task in self.tasks
         )
+        found = [weight.cpu().numpy().tobytes() for weight in heads]
+        if any(task not in self._located.heads for task in self.tasks) and self._text_file():
+            digest = hashlib.blake2b()  # of the text tower: its copy would take a quarter gigabyte
+            for tensor in self._text_side()[0].state_dict().values():
+                digest.update(tensor.cpu().reshape(-1).numpy())
+            found.append(digest.digest())
+        return found
+
+    def _text_side(self) -> tuple[TextTower, Vocabulary]:
+        with self._lock, torch.inference_mode(False):
+            if self._text is None:
+                path = self._text_file()
+                if path is None:
+                    raise VocabularyError(no_text(self.name, self._base_file, self.architecture))
+                tower = text_tower_of(path, self.architecture, self.device)
+                self._text = tower, Vocabulary(range(N_TOKENS), tower.context_length)
+            return self._text
+
+    def _text_file(self) -> Path | None:
+        """A whole CLIP's file whose image tower is the base: the base's own, or open_clip's."""
+        with self._lock:
+            if self._texts is None:
+                self._texts = tuple(whole_clips(self._base_file, self.base, self.architecture))
+            return self._texts[0] if self._texts else None
 
     # --- tasks -------------------------------------------------------------------------------
 
@@ -180,7 +229,11 @@ class PublishedModel(Model):
             licence=self.entry.licence,
         )
 
-    def _what_is_missing(self) -> str:
+    def missing_but_heads(self) -> str:
+        """What is missing of a model whose heads come from elsewhere."""
+        return self._what_is_missing(heads=False)
+
+    def _what_is_missing(self, heads: bool = True) -> str:
         if not self.tasks:
             return (
                 f"{self.name} is a base tower alone: its weights can be read, compared and "
@@ -188,7 +241,7 @@ class PublishedModel(Model):
             )
         without = {
             "images": [task for task in self.tasks if not self._has_images(task)],
-            "heads": [task for task in self.tasks if task not in self._located.heads],
+            "heads": [task for task in self.tasks if heads and not self._has_head(task)],
         }
         lacking = [what for what, tasks in without.items() if tasks]
         if not lacking:
@@ -198,11 +251,18 @@ class PublishedModel(Model):
         remedy = (
             f" Prepare the images with ex.open_task({tasks[0]!r})." if without["images"] else ""
         )
+        if without["heads"]:
+            remedy += " Heads are fitted with ex.with_probes(m), on images of the validation split."
         return (
             f"The {' and '.join(lacking)} of {self.name}'s tasks {shown} are not here: task "
             "vectors, geometry, merging and export work, and accuracies and maps of these tasks do "
             f"not.{remedy}"
         )
+
+    def _has_head(self, name: str) -> bool:
+        if name in self._located.heads:
+            return True
+        return bool(self._tasks[name].templates) and self._text_file() is not None
 
     def _has_images(self, name: str) -> bool:
         task = self._tasks[name]
@@ -214,7 +274,7 @@ class PublishedModel(Model):
         return f"<Model {self.name!r} on {self.device}: {', '.join(self.tasks) or 'no task'}>"
 
     def _repr_html_(self) -> str:
-        caveats = "".join(f"<li>{escape(text)}</li>" for text in self.entry.caveats)
+        caveats = "".join(f"<li>{escape(text)}</li>" for text in self.remarks)
         return f"{super()._repr_html_()}<p>{escape(self.missing)}</p><ul>{caveats}</ul>"
 
 
@@ -298,10 +358,14 @@ def _address(entry: Published) -> str:
 
 
 def _folder(
-    entry: Published, path: Path, architecture: Mapping[str, Any], tasks: Sequence[str]
+    entry: Published,
+    base: Checkpoint,
+    architecture: Mapping[str, Any],
+    tasks: Sequence[str],
+    pixels: Pixels,
 ) -> ModelFolder:
     """What a model folder's description would say."""
-    mean, std = _IMAGENET_PIXELS if "timm" in architecture else _CLIP_PIXELS
+    mean, std = pixels
     vision = architecture.get("vision_cfg", architecture)
     size = vision.get("image_size", vision.get("img_size", 224))
     card = {
@@ -315,7 +379,7 @@ def _folder(
         "tasks": list(tasks),
         "task_info": {},
     }
-    return ModelFolder(path, card)
+    return ModelFolder(base.path.parent, card)
 
 
 def _benchmark_task(name: str) -> BenchmarkTask | None:

@@ -144,6 +144,32 @@ def test_every_kind_of_schedule_has_its_handles(lens, until):
     until(lambda: factors(lens) == [1] * 5, "the whole edit at every depth")
 
 
+def test_a_factor_that_a_search_chose_beyond_two_can_be_dragged(page, served, until):
+    page.goto(f"{served.url}?{QUICK.replace('0.1,0.9', '0.4,2.4')}")
+    wait_until_measured(page)
+    assert float(handle(page, "alpha + beta").get_attribute("aria-valuemax")) == 3
+    drag(page, "alpha", 12)
+    page.mouse.up()
+    alpha, last = factors(page)[1], factors(page)[-2]
+    assert alpha > 0.45
+    assert last == 2.8
+    until(lambda: f"lines:{alpha}," in address(page), "the server agrees")
+    assert page.locator(".notices .text", has_text="between").count() == 0
+
+
+def test_wudis_step_is_set_on_a_logarithmic_slider(page, served, until):
+    page.goto(f"{served.url}?{QUICK.replace('lines:0.1,0.9', 'lines:1.0,0.0')}&method=wudi")
+    wait_until_measured(page)
+    slider = page.get_by_role("slider", name="learning_rate", exact=True)
+    assert slider.get_attribute("aria-valuetext") == "0.00001"
+    slider.focus()
+    for _ in range(30):
+        slider.press("ArrowRight")
+    until(lambda: "option.learning_rate=2e-05" in address(page), "a tenth of a decade a step")
+    field = page.get_by_role("spinbutton", name="learning_rate, exact value")
+    assert float(field.input_value()) == 2e-5
+
+
 def test_the_drawn_schedule_is_painted_with_the_pointer(lens, until):
     lens.get_by_role("button", name="by layer", exact=True).click()
     until(lambda: lens.locator(".curve .handle").count() == 4, "a handle a layer")

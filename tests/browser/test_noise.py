@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,11 +211,98 @@ def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(lens, until, tmp_path):
     lens.locator(".hint", has_text="your own picture").wait_for()
 
 
+def drop(page, where, path: Path) -> None:
+    """Drop a file on an element, as a person does from a folder's window."""
+    text = base64.b64encode(path.read_bytes()).decode()
+    files = page.evaluate_handle(
+        """([name, text]) => {
+          const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
+          const data = new DataTransfer()
+          data.items.add(new File([bytes], name))
+          return data
+        }""",
+        [path.name, text],
+    )
+    for kind in ("dragenter", "dragover", "drop"):
+        where.dispatch_event(kind, {"dataTransfer": files})
+
+
+def test_a_picture_dropped_on_the_pictures_takes_the_place_of_that_side(lens, until, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "mine.png"
+    Image.new("RGB", (40, 30), (20, 200, 30)).save(path)
+    lens.get_by_role("button", name="compare two").click()
+    originals = lens.locator(CANVAS.format("x0"))
+    until(lambda: originals.count() == 2, "two sides")
+    left, right = (originals.nth(i).evaluate("(c) => c.toDataURL()") for i in (0, 1))
+    drop(lens, originals.nth(1), path)
+    until(
+        lambda: originals.nth(1).evaluate("(c) => c.toDataURL()") != right, "the picture is there"
+    )
+    assert originals.nth(0).evaluate("(c) => c.toDataURL()") == left
+    until(lambda: "picture2=uploaded" in address(lens), "of the right side")
+    assert lens.locator(".noise-denoise .side.over").count() == 0
+
+
+def test_a_run_dropped_on_the_pictures_opens_and_a_bad_file_is_a_sentence(lens, until, tmp_path):
+    lens.get_by_role("button", name="save", exact=True).click()
+    with lens.expect_download() as download:
+        lens.get_by_role("menuitem", name="The run, NetCDF").click()
+    path, notes = tmp_path / "run.nc", tmp_path / "notes.txt"
+    download.value.save_as(path)
+    notes.write_text("no picture at all")
+    noised = picture(lens, "xt")
+    drop(lens, lens.locator(CANVAS.format("out")), notes)
+    lens.locator(".sentence", has_text="notes.txt is in no format that can be read").wait_for()
+    drop(lens, lens.locator(CANVAS.format("out")), path)
+    lens.locator(".noise-denoise .head", has_text="precomputed").wait_for()
+    until(lambda: picture(lens, "xt") == noised, "the noise is drawn from the run's seed again")
+
+
+def test_a_picture_is_dropped_on_the_sidebar_s_pictures(lens, until, tmp_path):
+    from PIL import Image
+
+    path, before = tmp_path / "mine.png", picture(lens, "x0")
+    Image.new("RGB", (40, 30), (20, 200, 30)).save(path)
+    drop(lens, lens.locator(".experiment .drop"), path)
+    until(lambda: picture(lens, "x0") != before, "the picture is on screen")
+
+
+@pytest.fixture
+def photographer(browser_type, browser_type_launch_args, browser_context_args) -> Iterator:
+    """A page of a browser whose camera shows a moving test picture, and is allowed."""
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    arguments = [*browser_type_launch_args["args"], *camera]
+    launched = browser_type.launch(**{**browser_type_launch_args, "args": arguments})
+    context = launched.new_context(**{**browser_context_args, "permissions": ["camera"]})
+    page = context.new_page()
+    page.set_default_timeout(40_000)
+    yield page
+    launched.close()
+
+
+def test_a_snapshot_of_the_camera_is_noised(photographer, lens_url, until):
+    page = photographer
+    page.goto(f"{lens_url}?{QUICK}")
+    wait_until_computed(page)
+    before = picture(page, "x0")
+    page.get_by_role("button", name="camera").click()
+    video = page.get_by_label("camera", exact=True).and_(page.locator("video"))
+    until(lambda: video.evaluate("(v) => v.videoWidth > 0 && v.currentTime > 0"), "it films")
+    page.get_by_role("button", name="snap").click()
+    until(lambda: picture(page, "x0") != before, "the snapshot is on screen")
+    page.locator(".hint", has_text="your own picture").wait_for()
+    assert video.is_hidden()
+    assert video.evaluate("(v) => v.srcObject.getTracks().every((t) => t.readyState === 'ended')")
+    wait_until_computed(page)
+
+
 def test_a_run_is_saved_and_opens_again_as_precomputed(lens, until, tmp_path):
     variant = picture(lens, "out")
     lens.get_by_role("button", name="save", exact=True).click()
     with lens.expect_download() as download:
-        lens.get_by_role("menuitem", name="NetCDF").click()
+        lens.get_by_role("menuitem", name="The run, NetCDF").click()
     path = tmp_path / "run.nc"
     download.value.save_as(path)
     lens.get_by_label("run file").set_input_files(path)

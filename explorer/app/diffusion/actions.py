@@ -13,7 +13,7 @@ class Actions(Listening):
     truth = ("setting",)
 
     def noising(self, message: Message) -> None:
-        """The level was moved, or plays; a variant was chosen; the map was faded."""
+        """The level moved, or plays; a variant was chosen; the map faded; a file was dropped."""
         state, value = self._lens.state, message.get("value")
         done = bool(message.get("done", True))
         self._do(
@@ -22,12 +22,13 @@ class Actions(Listening):
                 "set": lambda: self._lens.move(value, done),
                 "opacity": lambda: state.set_opacity(value, done),
                 "variant": lambda: state.choose_variant(value),
+                **self._files(message),
             },
         )
 
     def panel(self, message: Message) -> None:
         """Another model, picture, sampler, number; a file."""
-        lens, state = self._lens, self._lens.state
+        state = self._lens.state
         name, side = str(message.get("name", "")), message.get("side", 0)
         self._do(
             message,
@@ -37,11 +38,18 @@ class Actions(Listening):
                 "compare": lambda: state.compare(bool(message["on"])),
                 "count": lambda: self._count(str(message.get("what")), message.get("value")),
                 "choice": lambda: self._choose(str(message.get("what")), name),
-                "upload": lambda: lens.upload(name, _bytes(message, name), side),
-                "reopen": lambda: lens.reopen(name, _bytes(message, name), side),
+                **self._files(message),
                 "camera": lambda: _no_camera(name),
             },
         )
+
+    def _files(self, message: Message) -> Changes:
+        """A picture or a saved run that was chosen or dropped."""
+        lens, name, side = self._lens, str(message.get("name", "")), message.get("side", 0)
+        return {
+            "upload": lambda: lens.upload(name, _bytes(message, name), side),
+            "reopen": lambda: lens.reopen(name, _bytes(message, name), side),
+        }
 
     def _status(self, message: Message) -> Changes:
         return {**super()._status(message), "action": self._lens.act}

@@ -145,7 +145,7 @@ class Similarity:
 
     def __init__(self) -> None:
         self.figure = quiet_chart(
-            "Similarity of features: blue the first block, orange the logits",
+            "Similarity of features: blue the first layer, orange the logits",
             x_range=Range1d(0, 1.02),
             y_range=Range1d(0, 1.04),
         )

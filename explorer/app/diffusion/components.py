@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import param
 
-from explorer.app.components import Confirmed, Messenger, script, style
+from explorer.app.components import JAVASCRIPT, Confirmed, Messenger, script, style
+
+
+def _script(name: str) -> str:
+    """A module of this lens, behind what hands over files."""
+    return "\n".join(((JAVASCRIPT / "handing.js").read_text("utf-8"), script(name)))
 
 
 class Noising(Confirmed):
@@ -23,8 +28,9 @@ class Noising(Confirmed):
     variant = param.Integer(0, doc="The variant shown large.")
     view = param.String("variants", doc="One of `setting.VIEWS`.")
     note = param.String("", doc="What to say while there is nothing to show.")
+    uploads = param.Boolean(True, doc="Whether a person may drop files.")
 
-    _esm = script("noise.js")
+    _esm = _script("noise.js")
     _stylesheets = style("noise.css")
 
 
@@ -40,5 +46,5 @@ class ExperimentPanel(Messenger):
     approximate = param.String("", doc="What is approximate in what is shown, in sentences.")
     heard = param.Integer(0, doc="Counts messages answered: after each the fields tell the truth.")
 
-    _esm = script("experiment.js")
+    _esm = _script("experiment.js")
     _stylesheets = style("experiment.css")

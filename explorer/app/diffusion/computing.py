@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.app.diffusion import opened
+from explorer.app.diffusion import beginning, opened
 from explorer.app.diffusion.measured import Measured, change_of, statistics
+from explorer.app.diffusion.runs import Runs
 from explorer.app.diffusion.setting import CLASSIFIER, KINDS, Setting, Spec
 from explorer.app.diffusion.steps import Steps
-from explorer.app.diffusion.tracks import Row, Track, rows_of, to_pictures
+from explorer.app.diffusion.tracks import Row, Track, rows_of
 from explorer.app.runner import Job, Runner
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Computing:
         self.measured: dict[tuple[Spec, str], Measured] = {}
         self.features: dict[tuple[Spec, str], xr.Dataset] = {}
         self.uploads: dict[str, bytes] = {}
-        self.runs: dict[str, xr.Dataset] = {}
+        self.runs = Runs()
         self.given: dict[str, Diffusion] = {}
         self._show, self._failed = show, failed
         self._setting = Setting()
@@ -111,9 +112,9 @@ class Computing:
             return False
         level = self.missing(spec, [self.point(spec, setting.level)], 1)
         curves = self.missing(spec, self._points(spec), self._pictures(spec))
-        measured = self.measured_of(spec, setting.kind)
+        measured = self.measured_of(spec, self.kind_of(setting))
         known = measured is not None and (measured.chunks is not None or not self._points(spec))
-        seen = setting.view != "features" or (spec, setting.task) in self.features
+        seen = setting.view != "features" or self._seen(spec, setting.task)
         return not level and not curves and known and seen
 
     # What is known. Written by the worker thread, one assignment at a time.
@@ -125,41 +126,15 @@ class Computing:
 
     def begin(self, spec: Spec) -> None:
         """Open the model and the picture of a subject, or the run that was reopened."""
-        track = self._reopened(spec) if spec.subject.run else self._opened(spec)
-        self.tracks = dict([*self.tracks.items(), (spec, track)][-REMEMBERED:])
-
-    def _opened(self, spec: Spec) -> Track:
-        from explorer.diffusion.experiment import standard_normal
-        from explorer.diffusion.samplers import timestep_grid
-
-        p = self.model(spec)
-        picture = opened.picture_of(spec.subject.picture, p, self.uploads)[0]
-        grid = timestep_grid(p.timesteps, min(spec.steps, p.timesteps))
-        noise = None
-        if p.vae is None:
-            shape = (p.network_channels, *p.network_size)
-            drawn = [standard_normal(spec.seed, 0, i, 0, shape) for i in range(spec.samples)]
-            noise = np.moveaxis(np.stack(drawn), 1, -1)
-        alpha_bar = np.array([1.0, *(p.alpha_bar[t] for t in grid)])
-        return Track(spec, p.name.rsplit("/", 1)[-1], spec.steps, picture, alpha_bar, noise)
-
-    def _reopened(self, spec: Spec) -> Track:
-        result = self.runs[spec.subject.run]
-        steps = int(result.attrs["steps"])
-        alpha_bar = np.full(steps + 1, np.nan)
-        rows = rows_of(result, steps)
-        if "alpha_bar" in result.coords:
-            alpha_bar[[row.point for row in rows]] = result["alpha_bar"].values
-        picture = result["original"].values.reshape(-1, *result["image"].shape[-3:])[0]
-        said = f"{result.attrs.get('device', 'another machine')}, {steps} steps"
-        title = str(result.attrs.get("model", "a saved run")).rsplit("/", 1)[-1]
-        track = Track(spec, title, steps, picture, alpha_bar, precomputed=said)
-        for row in rows:
-            noised = None
-            if "x_t" in row.data and row.data["x_t"].dims[-3:] == ("y", "x", "channel"):
-                noised = to_pictures(row.data["x_t"].values[0, 0])
-            track = track.with_row(replace(row, noised=noised))
-        return track
+        if spec.subject.run:
+            track = beginning.of_run(spec, self.runs.of(spec.subject.run))
+        else:
+            track = beginning.of_model(spec, self.model(spec), self.uploads)
+        tracks = {**self.tracks, spec: track}
+        others = [known for known in tracks if known != spec and known not in self._setting.specs]
+        for oldest in others[: max(0, len(tracks) - REMEMBERED)]:
+            del tracks[oldest]
+        self.tracks = tracks
 
     def keep(self, spec: Spec, partial: xr.Dataset) -> None:
         """Take over the levels of a partial result."""
@@ -168,7 +143,7 @@ class Computing:
         finished = [point for point in track.rows if track.done(point, pictures)]
         for row in rows_of(partial, track.steps, finished):
             if p.vae is not None and row.point not in track.rows:
-                row = replace(row, noised=_decoded(p, row))
+                row = _decoded(p, row)
             elif p.vae is not None:
                 row = replace(row, noised=track.rows[row.point].noised)
             track = track.with_row(row)
@@ -176,7 +151,7 @@ class Computing:
 
     def measure(self, spec: Spec, kind: str, level: float) -> bool:
         """Change fields of the finished levels and of the slider's; whether any were new."""
-        track, kind = self.tracks[spec], self.kind_of(spec, kind)
+        track = self.tracks[spec]
         known = self.measured.get((spec, kind), Measured(kind))
         here = track.nearest(level)
         wanted = {**track.finished, **({here.point: here} if here is not None else {})}
@@ -185,14 +160,16 @@ class Computing:
         if len(fields) == len(wanted):
             return False
         tiles = self.model(spec).tiles if kind == "symbols" else None
+        note = known.note
         for point, row in wanted.items():
             if point not in fields:
-                fields[point] = change_of(row.data, kind, tiles)
+                fields[point], said = change_of(row.data, kind, tiles)
+                note = said or note
         levels = frozenset((point, row.pictures) for point, row in track.finished.items())
         chunks, rows = known.chunks, track.curve_rows
         if rows and levels != known.levels:
             chunks = statistics({row.level: fields[row.point] for row in rows})
-        made = Measured(kind, fields, chunks, levels)
+        made = Measured(kind, fields, chunks, levels, note)
         self.measured = dict([*self.measured.items(), ((spec, kind), made)][-3 * REMEMBERED :])
         return True
 
@@ -201,12 +178,20 @@ class Computing:
         from explorer.app.shared_models import open_shared
         from explorer.measures.depth_similarity import depth_similarity
 
-        if (spec, task) in self.features or not self.tracks[spec].curve_rows:
+        rows = self.tracks[spec].curve_rows
+        if not rows or self._seen(spec, task):
             return False
         m = open_shared(CLASSIFIER)
-        seen = depth_similarity(self.tracks[spec].dataset(), m, task or m.tasks[0])
-        self.features = {**self.features, (spec, task): seen}
+        result = self.tracks[spec].dataset().assign_attrs(note="")  # the run's own is known
+        seen = depth_similarity(result, m, task or m.tasks[0])
+        self.features = dict([*self.features.items(), ((spec, task), seen)][-3 * REMEMBERED :])
         return True
+
+    def _seen(self, spec: Spec, task: str) -> bool:
+        """Whether a classifier has looked at all levels of the curves."""
+        seen = self.features.get((spec, task))
+        levels = [row.level for row in self.tracks[spec].curve_rows]
+        return seen is not None and seen["level"].values.tolist() == levels
 
     def missing(self, spec: Spec, points: list[int], pictures: int) -> list[int]:
         """Which of these levels are not finished; none of a reopened run's."""
@@ -227,8 +212,7 @@ class Computing:
 
     def point(self, spec: Spec, level: float) -> int:
         """A level as a number of the subject's steps."""
-        track = self.tracks.get(spec)
-        return round(level * (track.steps if track is not None else spec.steps))
+        return spec.point(level)
 
     def _points(self, spec: Spec) -> list[int]:
         return [] if spec.subject.run else spec.points
@@ -236,20 +220,39 @@ class Computing:
     def _pictures(self, spec: Spec) -> int:
         return 1 if spec.subject.run else spec.data
 
-    def kinds(self, spec: Spec) -> Mapping[str, str]:
-        """Change fields that a subject has, as far as it is known: symbols only of tiles."""
-        known = spec in self.tracks and not spec.subject.run
-        if known and self.model(spec).tiles is not None:
+    def kinds(self, setting: Setting) -> Mapping[str, str]:
+        """Change fields that all subjects have, as far as they are known: symbols only of tiles.
+
+        Two subjects share their axes, so that both are measured in the same kind.
+        """
+        if all(self._of_tiles(spec) for spec in setting.specs):
             return KINDS
         return {name: title for name, title in KINDS.items() if name != "symbols"}
 
-    def kind_of(self, spec: Spec, kind: str) -> str:
-        """The kind of change asked for, or blocks where the subject has none of that kind."""
-        return kind if kind in self.kinds(spec) else "blocks"
+    def _of_tiles(self, spec: Spec) -> bool:
+        known = spec in self.tracks and not spec.subject.run
+        return known and self.model(spec).tiles is not None
+
+    def kind_of(self, setting: Setting) -> str:
+        """The kind of change asked for, or blocks where a subject has none of that kind."""
+        return setting.kind if setting.kind in self.kinds(setting) else "blocks"
 
     def measured_of(self, spec: Spec, kind: str) -> Measured | None:
-        """What is measured of a subject."""
-        return self.measured.get((spec, self.kind_of(spec, kind)))
+        """What is measured of a subject in one kind."""
+        return self.measured.get((spec, kind))
+
+    def take_run(self, result: xr.Dataset) -> str:
+        """Keep a run that was reopened; the name it is known under. Old ones may make room."""
+        shown = {subject.run for subject in self._setting.subjects}
+        name, gone = self.runs.keep(result, shown)
+        if gone:
+            self.tracks = {
+                s: track for s, track in self.tracks.items() if s.subject.run not in gone
+            }
+            self.measured = {
+                key: found for key, found in self.measured.items() if key[0].subject.run not in gone
+            }
+        return name
 
     def take_picture(self, data: bytes) -> str:
         """Keep the bytes of a picture; the name it is known under."""
@@ -268,9 +271,15 @@ def _cost(spec: Spec, points: list[int], pictures: int) -> float:
     return float(sum(k + 1 for k in points) * pictures * spec.samples)
 
 
-def _decoded(p: Diffusion, row: Row) -> np.ndarray:
-    """x_t of a model of latents as pictures (sample, h, w, c)."""
+def _decoded(p: Diffusion, row: Row) -> Row:
+    """The row of a model of latents with its x_t as pictures."""
     import torch
 
+    from explorer.compute.batches import Batches, with_note
+    from explorer.diffusion.results import DECODED_AT_ONCE, decoded
+
     x = torch.from_numpy(np.moveaxis(row.data["x_t"].values[0, 0], -1, 1).copy())
-    return p.decode(x.to(p.device))
+    batches = Batches(DECODED_AT_ONCE, "decoded")
+    noised = decoded(p, x.to(p.device), batches)
+    data = row.data.assign_attrs(with_note(row.data.attrs.get("note"), batches.note))
+    return replace(row, data=data, noised=noised)

@@ -33,8 +33,9 @@ class Drawing:
         self.actions = actions = Actions(lens)
         self._fixed: tuple[Any, ...] = ()
         self._packed: dict[int, dict[str, tuple[tuple[Any, ...], dict[str, Any]]]] = {}
-        self.noising = Noising(actions.noising, margin=(0, 12))
-        self.panel = ExperimentPanel(actions.panel, uploads=rules.current().uploads)
+        uploads = rules.current().uploads
+        self.noising = Noising(actions.noising, margin=(0, 12), uploads=uploads)
+        self.panel = ExperimentPanel(actions.panel, uploads=uploads)
         self.toolbar = Toolbar(
             actions.toolbar, link_base=LINK_BASE, saves=[*saving.FILES], loads=False
         )
@@ -53,12 +54,12 @@ class Drawing:
 
     def _setting(self) -> None:
         lens = self.lens
-        now, history, track = lens.state.setting, lens.state.history, lens.tracks[0]
+        now, history = lens.state.setting, lens.state.history
         tasks = self._tasks()
         self.noising.param.update(
             heard={**self.noising.noted},
             level=now.level,
-            steps=track.steps if track is not None else now.steps,
+            steps=now.slider_steps,
             opacity=now.opacity,
             variant=now.variant,
             view=now.view,
@@ -70,7 +71,7 @@ class Drawing:
             choices=self._choices(),
             values={
                 "method": now.method,
-                "kind": lens.computing.kind_of(now.specs[0], now.kind),
+                "kind": lens.kind,
                 "task": now.task or next(iter(tasks), ""),
                 "samples": now.samples,
                 "steps": now.steps,
@@ -80,13 +81,17 @@ class Drawing:
             approximate=words.approximate(lens),
             heard=self.panel.heard + 1,
         )
-        self.toolbar.param.update(can_undo=history.can_undo, can_redo=history.can_redo)
+        self.toolbar.param.update(
+            can_undo=history.can_undo,
+            can_redo=history.can_redo,
+            saves=[*saving.FILES, *([saving.SECOND] if now.pair else [])],
+        )
         for display in self.displays:
             display.draw_view()
 
     def _choices(self) -> dict[str, list[list[str]]]:
         lens, now = self.lens, self.lens.state.setting
-        choices = {"method": METHODS, "kind": lens.computing.kinds(now.specs[0])}
+        choices = {"method": METHODS, "kind": lens.computing.kinds(now)}
         pairs = {name: [[*pair] for pair in given.items()] for name, given in choices.items()}
         return {**pairs, "task": [[task, task] for task in self._tasks()]}
 
@@ -119,7 +124,7 @@ class Drawing:
 
     def _levels(self, side: int, track: Track) -> dict[str, dict[str, Any]]:
         """Levels as the browser receives them, packed again only where something changed."""
-        measured = self.lens.computing.measured_of(track.spec, self.lens.state.setting.kind)
+        measured = self.lens.computing.measured_of(track.spec, self.lens.kind)
         known, packed = self._packed.setdefault(side, {}), {}
         for point, row in track.rows.items():
             key, field = str(point), measured.field_of(point) if measured else ()

@@ -1,44 +1,92 @@
-"""Pictures and curves as one figure for a paper: matplotlib, imported on first use."""
+"""What is on screen as one figure for a paper: pictures and curves, filmstrips, or what a
+classifier sees. matplotlib, imported on first use."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.app import saving, theme
-from explorer.app.diffusion.measured import Measured
-from explorer.app.diffusion.palette import CHANGE, SUBJECTS
+from explorer.app.diffusion.measured import Measured, Side
+from explorer.app.diffusion.palette import CHANGE, SUBJECTS, layer_colours
 from explorer.app.diffusion.setting import KINDS, METHODS, Setting
 from explorer.app.diffusion.tracks import Row, Track, to_pictures
 from explorer.app.tree.measured import Columns
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 SHOWN = 5
 """Variants beside the large one."""
-Side = tuple[Track, Measured | None]
+FILM_ROWS = 2
+"""Variants under each other in a filmstrip, as on screen."""
 
 
 def figure(setting: Setting, sides: Sequence[Side], kind: str, note: str) -> bytes:
-    """A line of pictures for each subject over the three curves, as PNG or SVG.
+    """The view that is open, as PNG or SVG: a part for each subject, above the curves it has.
 
     note: what is written into the file's metadata.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    chart = Figure(figsize=(11, 3.6 + 1.9 * len(sides)), layout="constrained")
+    film = setting.view == "filmstrip"
+    height = 1.9 * len(sides) + (0.4 if film else 3.6)
+    chart = Figure(figsize=(11, height), layout="constrained")
     FigureCanvasAgg(chart)
-    places: Any = chart.subfigures(len(sides) + 1, height_ratios=[*[1.0] * len(sides), 1.7])
-    *lines, below = places
-    for line, side in zip(lines, sides, strict=True):
-        _pictures(line, setting, *side)
-    _curves(below.subplots(1, 3), setting, sides)
+    if film:
+        parts: Any = chart.subfigures(len(sides), 1, squeeze=False)
+        for part, side in zip(parts[:, 0], sides, strict=True):
+            _film(part, setting, side.track)
+    else:
+        ratios = [*[1.0] * len(sides), 1.7]
+        parts = chart.subfigures(len(sides) + 1, 1, height_ratios=ratios)
+        *lines, below = parts
+        for line, side in zip(lines, sides, strict=True):
+            _pictures(line, setting, side.track, side.measured)
+        if setting.view == "features":
+            _features(below.subplots(1, 2), setting, sides)
+        else:
+            _curves(below.subplots(1, 3), setting, sides)
     out = io.BytesIO()
     name = "Description" if kind == "png" else "Title"
     chart.savefig(out, format=kind, dpi=saving.DOTS_PER_INCH, metadata={name: note})
     return out.getvalue()
+
+
+def _film(place: Any, setting: Setting, track: Track) -> None:
+    """One noise at all finished levels: noised above, some variants below."""
+    rows = [*track.finished.values()]
+    chosen = min(setting.variant, len(rows[0].images) - 1)
+    names = [i for i in range(chosen, chosen + FILM_ROWS) if i < len(rows[0].images)]
+    axes = place.subplots(1 + len(names), len(rows), squeeze=False)
+    for column, row in zip(axes.T, rows, strict=True):
+        column[0].set_title(f"{row.level:.2f}", fontsize=8)
+        shown = [noised(track, row, chosen), *(row.images[i] for i in names)]
+        for at, picture in zip(column, shown, strict=True):
+            _show(at, picture)
+            at.set_xticks([])
+            at.set_yticks([])
+            at.spines[:].set_visible(False)
+    for at, words in zip(axes[:, 0], ["noised", *(f"variant {i + 1}" for i in names)], strict=True):
+        at.set_ylabel(words, fontsize=8)
+    _say(place, track, rows[0], "; the same noise at every t/T")
+
+
+def _show(at: Any, picture: np.ndarray | None) -> None:
+    if picture is not None:
+        at.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+
+
+def _say(place: Any, track: Track, row: Row, more: str = "") -> None:
+    """What was noised and how, above the pictures."""
+    what = f"{track.title}: {METHODS.get(str(row.data.attrs.get('method')), '')}"
+    counts = f"{len(row.images)} variants a level, seed {row.data.attrs.get('seed', '?')}"
+    said = f"{what}, {track.steps} steps, {counts}{more}"
+    place.suptitle(f"{said} (precomputed)" if track.precomputed else said, fontsize=9)
 
 
 def _pictures(place: Any, setting: Setting, track: Track, measured: Measured | None) -> None:
@@ -52,16 +100,12 @@ def _pictures(place: Any, setting: Setting, track: Track, measured: Measured | N
     shown += [row.images[i] for i in rest]
     titles += [f"variant {i + 1}" for i in rest]
     for at, picture, title in zip(axes, shown, titles, strict=True):
-        if picture is not None:
-            at.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        _show(at, picture)
         at.set_title(title, fontsize=8)
         at.axis("off")
     if measured is not None and row.point in measured.fields:
         _change(axes[2], measured, row, chosen, setting.opacity, track.picture.shape[:2])
-    what = f"{track.title}: {METHODS.get(str(row.data.attrs.get('method')), '')}"
-    counts = f"{len(row.images)} variants a level, seed {row.data.attrs.get('seed', '?')}"
-    said = f"{what}, {track.steps} steps, {counts}"
-    place.suptitle(f"{said} (precomputed)" if track.precomputed else said, fontsize=9)
+    _say(place, track, row)
 
 
 def _change(
@@ -104,10 +148,9 @@ def noised(track: Track, row: Row, chosen: int) -> np.ndarray | None:
 def _curves(axes: Any, setting: Setting, sides: Sequence[Side]) -> None:
     chi, length, correlation = axes
     level = setting.level
-    for colour, (track, measured) in zip(SUBJECTS, sides, strict=False):
-        if measured is None or measured.chunks is None:
-            continue
-        _marks(chi, measured.against_level("susceptibility"), "level", "value", colour, track.title)
+    for colour, side in zip(SUBJECTS, sides, strict=False):
+        measured = side.measured
+        _marks(chi, measured.against_level("susceptibility"), "level", "value", colour, side.title)
         _marks(length, measured.against_level("correlation_length"), "level", "value", colour)
         level, columns = measured.correlation(setting.level)
         _marks(correlation, columns, "r", "correlation", colour)
@@ -126,6 +169,34 @@ def _curves(axes: Any, setting: Setting, sides: Sequence[Side]) -> None:
         chi.legend(frameon=False, fontsize=7)
     for at in axes:
         at.spines[["top", "right"]].set_visible(False)
+
+
+def _features(axes: Any, setting: Setting, sides: Sequence[Side]) -> None:
+    """Flips of every subject, and similarity by depth of the first, where a classifier looked."""
+    flips, similarity = axes
+    for colour, side in zip(SUBJECTS, sides, strict=False):
+        if side.seen is not None:
+            _marks(flips, _columns(side.seen, "flipped"), "level", "value", colour, side.title)
+    seen = sides[0].seen
+    if seen is not None:
+        layers = seen["layer"].values.tolist()
+        for i, colour in enumerate(layer_colours(len(layers))):
+            columns = _columns(seen.isel(depth=i), "similarity")
+            _marks(similarity, columns, "level", "value", colour, layers[i])
+        similarity.legend(frameon=False, fontsize=7)
+    for at, title in ((flips, "P(another class)"), (similarity, "cosine similarity of features")):
+        at.axvline(setting.level, color=theme.EDITED, lw=1.2)
+        at.set_xlim(0, 1.02)
+        at.set_xlabel("noise level t / T")
+        at.set_title(title if seen is not None else f"{title}: not looked at yet", fontsize=9)
+        at.spines[["top", "right"]].set_visible(False)
+    if len(sides) > 1:
+        flips.legend(frameon=False, fontsize=7)
+
+
+def _columns(seen: xr.Dataset, name: str) -> Columns:
+    found = {"level": "level", "value": name, "error": f"{name}_error"}
+    return {key: seen[variable].values.tolist() for key, variable in found.items()}
 
 
 def _marks(at: Any, columns: Columns, x: str, y: str, colour: str, label: str = "") -> None:

@@ -8,7 +8,7 @@ ex.DiffusionLens()
 from __future__ import annotations
 
 import asyncio
-import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from explorer.app.diffusion import links, opened, saving
+from explorer.app.diffusion import links, opened, runs, saving
 from explorer.app.diffusion.computing import Computing
 from explorer.app.diffusion.display import Display
 from explorer.app.diffusion.drawing import Drawing
-from explorer.app.diffusion.measured import Measured
+from explorer.app.diffusion.measured import Measured, Side
 from explorer.app.diffusion.setting import CLASSIFIER, Setting, Subject
 from explorer.app.diffusion.state import DiffusionState
 from explorer.app.diffusion.tracks import Track
@@ -44,6 +44,8 @@ class DiffusionLens(Lens):
     far, as by `ex.forward_backward`; `lens.state` says what is on screen and can be changed:
     `lens.state.set_level(0.6)`.
     """
+
+    topic = links.LENS
 
     def __init__(
         self,
@@ -74,13 +76,18 @@ class DiffusionLens(Lens):
     def _first(self, model: Diffusion | str | Path | None, result: xr.Dataset | None) -> Subject:
         """The subject to begin with."""
         if result is not None:
-            return Subject(run=self._keep_run(opened.check_run(result)))
+            checked = runs.check_run(result)
+            name = self.computing.take_run(checked)
+            return Subject(self._embedded(), run=name, steps=checked.attrs["steps"])
         if model is None:
-            return Subject(next(iter(opened.model_names()), ""))
+            return Subject(self._embedded())
         if isinstance(model, str | Path):
             return Subject(str(model))
         self.computing.given[model.name] = model
         return Subject(model.name)
+
+    def _embedded(self) -> str:
+        return next(iter(opened.model_names()), "")
 
     # What is on screen
 
@@ -92,12 +99,13 @@ class DiffusionLens(Lens):
     @property
     def measured(self) -> list[tuple[str, Measured | None]]:
         """Title and change statistics of each subject."""
-        setting = self.state.setting
-        titles = self._titles()
-        return [
-            (title, self.computing.measured_of(spec, setting.kind))
-            for title, spec in zip(titles, setting.specs, strict=True)
-        ]
+        pairs = zip(self._titles(), self.state.setting.specs, strict=True)
+        return [(title, self.computing.measured_of(spec, self.kind)) for title, spec in pairs]
+
+    @property
+    def kind(self) -> str:
+        """What changes are measured in on screen: what was asked for, if all subjects have it."""
+        return self.computing.kind_of(self.state.setting)
 
     @property
     def features(self) -> list[tuple[str, xr.Dataset]]:
@@ -112,7 +120,10 @@ class DiffusionLens(Lens):
         subjects = self.state.setting.subjects
         if len({*names}) == len(names):
             return names
-        words = ["yours" if s.uploaded else f"picture {s.picture}" for s in subjects]
+        words = [
+            "saved run" if s.run else "yours" if s.uploaded else f"picture {s.picture}"
+            for s in subjects
+        ]
         return [f"{name}, {word}" for name, word in zip(names, words, strict=True)]
 
     @property
@@ -155,12 +166,8 @@ class DiffusionLens(Lens):
 
     def reopen(self, name: str, data: bytes, side: int = 0) -> None:
         """Show a saved run from the bytes of the file `name`. Raises ImageError."""
-        self.state.show_run(self._keep_run(opened.read_run(name, data)), side)
-
-    def _keep_run(self, result: xr.Dataset) -> str:
-        key = hashlib.sha256(result["image"].values.tobytes()).hexdigest()[:12]
-        self.computing.runs[key] = result
-        return key
+        result = runs.read_run(name, data)
+        self.state.show_run(self.computing.take_run(result), result.attrs["steps"], side)
 
     def move(self, level: Any, done: bool = True) -> None:
         """Put the slider elsewhere; done False while it is dragged or plays."""
@@ -210,9 +217,11 @@ class DiffusionLens(Lens):
         self.computing.want(self.state.setting)
 
     _wanted_level: float | None = None
+    _saved = 0
+    """Bytes of the run that was saved last."""
 
     def _computed(self) -> None:
-        self.drawing.outdated("pictures", "curves", "notices")
+        self.drawing.outdated("pictures", "curves", "link", "notices")
 
     def _is_busy(self, busy: bool) -> None:
         self.busy = busy
@@ -242,25 +251,51 @@ class DiffusionLens(Lens):
 
     def to_python(self) -> str:
         """What is on screen as Python that computes the same."""
-        return saving.python(self.state.setting)
+        return saving.python(self._on_screen, self.tracks)
+
+    @property
+    def _on_screen(self) -> Setting:
+        """The setting with what changes are really measured in."""
+        return replace(self.state.setting, kind=self.kind)
 
     def _named(self, what: str) -> tuple[str, str]:
-        return saving.file_name(self.tracks[0], what), saving.MIME[saving.kind(what)]
+        saving.kind(what)
+        side = saving.side(what)
+        track = self.tracks[side] if side < len(self.tracks) else None
+        return saving.file_name(track, what), saving.MIME[what]
 
     def file(self, what: str) -> bytes:
-        """What is on screen as a file: "png" and "svg" (pictures and curves), "csv" (the curves'
-        numbers), "nc" (the run, which can be opened again)."""
+        """What is on screen as a file: "png" and "svg" (the view that is open), "csv" (the curves'
+        numbers, flips and similarities), "nc" (the run, which can be opened again) and "nc2" (that
+        of the second subject). Raises ExplorerError while there is nothing to save."""
         saving.kind(what)
-        setting = self.state.setting
-        tracks = [track for track in self.tracks if track is not None and track.finished]
-        if len(tracks) < len(setting.subjects):
+        setting, side = self._on_screen, saving.side(what)
+        if side >= len(setting.subjects):
+            raise ExplorerError("One subject is on screen, and no second run to save.")
+        sides = [
+            Side(title, track, measured, self.computing.features.get((spec, setting.task)))
+            for (title, measured), track, spec in zip(
+                self.measured, self.tracks, setting.specs, strict=True
+            )
+            if track is not None and track.finished
+            if measured is not None and measured.chunks is not None
+        ]
+        if len(sides) < len(setting.subjects):
             raise ExplorerError("No level is denoised to the end yet; save again in a moment.")
         if what == "csv":
-            return saving.csv(setting, self.measured)
-        if what == "nc":
-            return saving.netcdf(setting, tracks[0])
-        sides = [(track, found) for track, (_, found) in zip(tracks, self.measured, strict=True)]
+            return saving.csv(sides, self.to_python())
+        if saving.suffix(what) == "nc":
+            data = saving.netcdf(setting.subjects[side], sides[side], self.to_python())
+            self._saved = len(data)
+            return data
         return saving.figure(setting, sides, what, self.to_python())
+
+    async def _save(self, what: str) -> None:
+        """Hand over the file; a run that no browser can hand back is said to be one."""
+        self._saved = 0
+        await super()._save(what)
+        if sentence := runs.too_large("The saved run", self._saved):
+            self.complain(sentence)
 
     # Displays and life
 

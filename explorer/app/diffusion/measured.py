@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer.app.diffusion.setting import CLASSIFIER
+from explorer.app.diffusion.tracks import Track
 from explorer.app.tree.measured import Columns, with_bars
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Measured:
     chunks: xr.Dataset | None = None
     levels: frozenset[tuple[int, int]] = frozenset()
     """The finished levels that are measured, each with its number of pictures."""
+    note: str = ""
+    """What a person should know of how it was measured: that memory ran out."""
 
     def threshold(self, point: int) -> float:
         """Above it a patch counts as changed: Otsu's of all finished levels, or of this one."""
@@ -75,12 +78,25 @@ class Measured:
         return float(here["level"]), made
 
 
-def change_of(data: xr.Dataset, kind: str, tiles: Tiles | None) -> np.ndarray:
-    """The change field of one row (datum, sample, y, x), as by ``ex.change_field``."""
+@dataclass(frozen=True, eq=False)
+class Side:
+    """All that is known of one subject on screen."""
+
+    title: str
+    track: Track
+    measured: Measured
+    seen: xr.Dataset | None = None
+    """What a classifier sees, as by ``ex.depth_similarity``; None where none has looked."""
+
+
+def change_of(data: xr.Dataset, kind: str, tiles: Tiles | None) -> tuple[np.ndarray, str]:
+    """The change field of one row (datum, sample, y, x), as by ``ex.change_field``, and a note."""
     from explorer.measures.change_field import change_field
 
+    data = data.assign_attrs(note="")  # the run's own is known
     found = change_field(data, kind, tower=_glyphs() if kind == "clip" else None, tiles=tiles)
-    return found["change"].transpose("level", "datum", "sample", "y", "x").values[0]
+    change = found["change"].transpose("level", "datum", "sample", "y", "x").values[0]
+    return change, str(found.attrs.get("note", ""))
 
 
 def statistics(fields: Mapping[float, np.ndarray]) -> xr.Dataset:

@@ -1,13 +1,10 @@
-"""Models, pictures and saved runs as they are opened: shared by sessions, checked, with typed
-errors."""
+"""Models and pictures as they are opened: shared by sessions, checked, with typed errors."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +14,9 @@ from explorer.app.shared_models import KEPT, SHELF
 from explorer.errors import ImageError, ModelError, UnknownNameError
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from explorer.diffusion.model import Diffusion
 
 LARGEST_PICTURE = 8_000_000
-LARGEST_RUN = 14_000_000
-"""Bytes of an upload: a message of the browser's may have 20 MB, and base64 adds a third."""
-RUN_DIMS = ("level", "sample", "y", "x", "channel")
 NOTHING_HERE = (
     "No diffusion model comes with this installation. Give a folder in diffusers' layout or a hub "
     "id (google/ddpm-cifar10-32) as the model, or reopen a saved run."
@@ -129,32 +121,3 @@ def picture_of(
             f"{p.name} has {own} held-out pictures: {n} pictures cannot be averaged over."
         )
     return [first, *(held_out[(at + i) % own] for i in range(1, n))]
-
-
-def read_run(name: str, data: bytes) -> xr.Dataset:
-    """A saved run from the bytes of a NetCDF file. Raises ImageError, CheckpointError."""
-    from explorer.diffusion.results import open_result
-
-    if len(data) > LARGEST_RUN:
-        raise ImageError(
-            f"{name[:60]} has {len(data) / 1e6:.1f} MB; a browser can hand over at most "
-            f"{LARGEST_RUN / 1e6:.0f} MB. Use ex.DiffusionLens(result=...) in a notebook."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (Path(name).name[:60] or "run.nc")
-        path.write_bytes(data)
-        return check_run(open_result(path))
-
-
-def check_run(result: xr.Dataset) -> xr.Dataset:
-    """A result of ``ex.forward_backward`` with the dimension datum. Raises ImageError."""
-    wanted = {"image", "original", "preview"} <= set(getattr(result, "data_vars", ()))
-    steps = result.attrs.get("steps", 0) if wanted else 0
-    if not wanted or not set(RUN_DIMS) <= set(result["image"].dims) or steps < 1:
-        raise ImageError("This Dataset is no result of ex.forward_backward.")
-    if result.sizes["level"] < 1 or result.sizes["sample"] < 2:
-        raise ImageError("A run to look at has at least one level and two variants.")
-    if "datum" not in result["image"].dims:
-        result = result.expand_dims("datum")
-    order = ("level", "datum", "sample", "y", "x", "channel")
-    return result.transpose(*order, ..., missing_dims="ignore")

@@ -4,6 +4,7 @@ of it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +39,13 @@ UPLOAD = "upload-"
 @dataclass(frozen=True)
 class Subject:
     """A model and the picture it noises: "3" is a number among its held-out ones,
-    "upload-..." one that a person brought. ``run`` names a reopened run, which has both."""
+    "upload-..." one that a person brought. ``run`` names a reopened run, which has its own picture
+    and ``steps``; model and picture are then those to go back to."""
 
     model: str = ""
     picture: str = "0"
     run: str = ""
+    steps: int = 0
 
     @property
     def uploaded(self) -> bool:
@@ -68,7 +71,12 @@ class Spec:
 
     def point(self, level: float) -> int:
         """A level as a number of steps."""
-        return round(level * self.steps)
+        return point(level, self.steps)
+
+
+def point(level: float, steps: int) -> int:
+    """The step nearest to a level; of two the higher, as in the browser."""
+    return math.floor(level * steps + 0.5)
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,16 @@ class Setting:
         """What is computed: one a subject."""
         counts = (self.samples, self.steps, self.seed, self.method, self.data)
         return tuple(
-            Spec(subject) if subject.run else Spec(subject, *counts) for subject in self.subjects
+            Spec(subject, steps=subject.steps or self.steps)
+            if subject.run
+            else Spec(subject, *counts)
+            for subject in self.subjects
         )
+
+    @property
+    def slider_steps(self) -> int:
+        """Steps of the slider from 0 to 1: those of the first subject, which may be a saved run."""
+        return self.subjects[0].steps or self.steps
 
     @property
     def pair(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import param
 
-from explorer.app.diffusion.setting import KINDS, METHODS, VIEWS, Setting, Subject
+from explorer.app.diffusion.setting import KINDS, METHODS, VIEWS, Setting, Subject, point
 from explorer.app.setting_state import SettingState, number, whole
 from explorer.errors import ModelError, UnknownNameError
 
@@ -32,7 +32,8 @@ class DiffusionState(SettingState):
     def set_level(self, level: Any, done: bool = True) -> None:
         """Level of noise; done False while the slider is dragged or plays."""
         number = _number(level, "The level of noise", 0, 1)
-        self._change(gesture="level", done=done, level=_on_grid(number, self.setting.steps))
+        level = _on_grid(number, self.setting.slider_steps)
+        self._change(gesture="level", done=done, level=level)
 
     def choose_model(self, name: Any, side: int = 0) -> None:
         """A model by catalogue name, folder or hub id; its first held-out picture comes with it."""
@@ -46,16 +47,25 @@ class DiffusionState(SettingState):
         self._put(side, Subject(name.strip(), picture))
 
     def choose_picture(self, picture: Any, side: int = 0) -> None:
-        """One of the model's held-out pictures by number, or one that was uploaded by its name."""
+        """One of the model's held-out pictures by number, or one that was uploaded by its name.
+
+        Beside a reopened run it is of the model that was there before it.
+        """
         text = str(picture)
         own = Subject(picture=text).uploaded
         if not own and not (text.isascii() and text.isdigit() and len(text) < 7):
             raise ModelError(f"A picture is the number of a held-out one, not {text[:60]!r}.")
-        self._put(side, Subject(self._subject(side).model, text if own else str(int(text))))
+        now = self._subject(side)
+        if now.run and not now.model:
+            raise ModelError(
+                "A saved run has only its own picture; choose a model to noise another one."
+            )
+        self._put(side, Subject(now.model, text if own else str(int(text))))
 
-    def show_run(self, run: str, side: int = 0) -> None:
-        """A run that was saved before, by the name under which it was reopened."""
-        self._put(side, Subject(run=run))
+    def show_run(self, run: str, steps: int, side: int = 0) -> None:
+        """A run that was saved before, by the name under which it was reopened, and its steps."""
+        before = self._subject(side)
+        self._put(side, Subject(before.model, before.picture, run, steps))
 
     def compare(self, on: bool) -> None:
         """Show a second subject beside the first, or no longer."""
@@ -83,7 +93,7 @@ class DiffusionState(SettingState):
             samples=samples,
             steps=steps,
             data=data,
-            level=_on_grid(now.level, steps),
+            level=_on_grid(now.level, now.subjects[0].steps or steps),
             variant=min(now.variant, samples - 1),
         )
 
@@ -126,12 +136,13 @@ class DiffusionState(SettingState):
         self._subject(side)
         subjects = [*self.setting.subjects]
         subjects[side] = subject
-        self._change(subjects=tuple(subjects))
+        steps = subjects[0].steps or self.setting.steps
+        self._change(subjects=tuple(subjects), level=_on_grid(self.setting.level, steps))
 
 
 def _on_grid(level: float, steps: int) -> float:
     """Levels are whole numbers of steps."""
-    return round(round(level * steps) / steps, 6)
+    return round(point(level, steps) / steps, 6)
 
 
 def _known(what: str, name: str, choices: Any) -> str:

@@ -26,6 +26,8 @@ class Steps:
         try:
             for spec in setting.specs:
                 yield from self._begin(spec)
+            for spec in setting.specs:  # once it is known what all subjects can be measured in
+                yield from self._measure(spec)
             for spec in setting.specs:
                 yield from self._levels(spec, [computing.point(spec, setting.level)], 1)
             for spec in setting.specs:
@@ -37,14 +39,21 @@ class Steps:
             return
 
     def _begin(self, spec: Spec) -> Iterator[None]:
-        """Open what is needed, and measure what is known in the kind that is asked for."""
+        """Open what is needed."""
         self._checkpoint()
-        computing = self._computing
-        if spec not in computing.tracks:
-            computing.begin(spec)
+        if spec not in self._computing.tracks:
+            self._computing.begin(spec)
             yield
-        if computing.measure(spec, self._setting.kind, self._setting.level):
+
+    def _measure(self, spec: Spec) -> Iterator[None]:
+        """Measure what is known, in the kind that is asked for."""
+        self._checkpoint()
+        if self._computing.measure(spec, self._kind, self._setting.level):
             yield
+
+    @property
+    def _kind(self) -> str:
+        return self._computing.kind_of(self._setting)
 
     def _levels(self, spec: Spec, points: list[int], pictures: int) -> Iterator[None]:
         computing = self._computing
@@ -57,7 +66,7 @@ class Steps:
             self._run.cancel()
         for partial in self._run:
             computing.keep(spec, partial)
-            computing.measure(spec, self._setting.kind, self._setting.level)
+            computing.measure(spec, self._kind, self._setting.level)
             yield
         self._run.result(show_progress=False)  # raises what went wrong, or that it was cancelled
         self._run = None

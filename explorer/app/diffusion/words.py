@@ -1,4 +1,8 @@
-"""Sentences on the screen of the diffusion lens."""
+"""Sentences on the screen of the diffusion lens.
+
+As in the hierarchy lens, a chunk is what changed together (here: connected changed patches); a
+block is only ever a square of pixels, or a layer of a network.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +36,16 @@ def approximate(lens: DiffusionLens) -> str:
     )
     said = [
         f"Approximate: the network stands in for the exact p(x₀ | x_t), in {track.steps} steps.",
-        SEEN_IN[lens.computing.kind_of(setting.specs[0], setting.kind)],
+        SEEN_IN[lens.kind],
         f"Error bars are bootstrapped {over}.",
-        "A peak of χ alone shows no hierarchy: look at how C(r) falls off, and at the blocks.",
+        "A peak of χ alone shows no hierarchy: look at how C(r) falls off, and at the chunks.",
     ]
     if track.facts.get("stochastic", int(setting.method != "ddim_preview")) == 0:
         said.insert(1, "DDIM with η = 0 draws no samples of p(x₀ | x_t): a preview.")
-    if "note" in track.facts:
-        said.append(str(track.facts["note"]))
-    return " ".join(said)
+    measured = [found.note for _, found in lens.measured if found is not None]
+    seen = [str(found.attrs.get("note", "")) for _, found in lens.features]
+    notes = [str(track.facts.get("note", "")), *measured, *seen]
+    return " ".join([*said, *dict.fromkeys(note for note in notes if note)])
 
 
 def status(lens: DiffusionLens) -> str:

@@ -6,7 +6,6 @@
 
 const SVG = "http://www.w3.org/2000/svg"
 const SEND_EVERY = 33                    // milliseconds between two messages of one drag
-const LOWEST = -1, HIGHEST = 2           // factors, as for coefficients
 const LEFT = 48, RIGHT = 14, TOP = 12, GAP = 30, BOTTOM = 36, SLOT = 46
 
 function draw(tag, attributes = {}, ...children) {
@@ -85,11 +84,14 @@ export function render({model}) {
     return end - (end - second) * Math.min(1.04, value / largest)
   }
 
+  // How far a handle may go: the usual range, or where something stands already. As in Python.
+  const lowest = () => Math.floor(Math.min(curve.range[0], ...values)), highest = () => Math.ceil(Math.max(curve.range[1], ...values))
+
   // The axes hold still under the hand, and fit what is drawn when it lets go.
   function fit() {
     const all = [...values, ...factors()]
     const low = Math.min(0, ...all), high = Math.max(1, ...all)
-    span = [low < 0 ? Math.max(LOWEST, Math.floor(4 * low - 0.4) / 4) : 0, Math.min(HIGHEST, Math.floor(4 * high + 1.4) / 4)]
+    span = [low < 0 ? Math.max(lowest(), Math.floor(4 * low - 0.4) / 4) : 0, Math.min(highest(), Math.floor(4 * high + 1.4) / 4)]
     const now = factors()
     largest = Math.max(1e-9, ...curve.lines.flatMap(({norms}) => norms.flatMap((x, i) => [x, x * Math.abs(now[i])]))) * 1.08
   }
@@ -161,7 +163,7 @@ export function render({model}) {
     ;[...knobs.children].forEach((knob, i) => {
       const x = x_of(curve.handles[i].place), y = y_of(values[i])
       knob.setAttribute("transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`)
-      put(knob, {"aria-valuenow": values[i], "aria-valuetext": `${curve.handles[i].name} ${written(values[i])}`})
+      put(knob, {"aria-valuemin": lowest(), "aria-valuemax": highest(), "aria-valuenow": values[i], "aria-valuetext": `${curve.handles[i].name} ${written(values[i])}`})
       const label = knob.lastChild
       const above = y - plot().top > 20, left = x > width - 110
       label.textContent = curve.handles.length <= 3 ? `${greek(curve.handles[i].name)} ${written(values[i])}` : knob.matches(":focus, :hover") || held === knob ? written(values[i]) : ""
@@ -173,8 +175,7 @@ export function render({model}) {
   function build_handles() {
     const focused = [...knobs.children].indexOf(knobs.getRootNode().activeElement)
     knobs.replaceChildren(...curve.handles.map(({name}, i) => {
-      const knob = draw("g", {class: "handle", tabindex: 0, role: "slider", "aria-label": name, "aria-valuemin": LOWEST,
-        "aria-valuemax": HIGHEST, "aria-orientation": "vertical"},
+      const knob = draw("g", {class: "handle", tabindex: 0, role: "slider", "aria-label": name, "aria-orientation": "vertical"},
         draw("circle", {r: 17, class: "reach"}), draw("circle", {r: 8, class: "knob"}), draw("text", {class: "value"}))
       knob.addEventListener("pointerdown", (event) => {
         event.preventDefault(); event.stopPropagation(); knob.focus()
@@ -207,7 +208,7 @@ export function render({model}) {
     return [event.clientX - box.left, event.clientY - box.top]
   }
   function move(i, value, done) {
-    values[i] = clamp(Math.round(100 * value) / 100, LOWEST, HIGHEST)
+    values[i] = clamp(Math.round(100 * value) / 100, lowest(), highest())
     soon()
     if (done) send(true); else send_soon()
   }
@@ -237,7 +238,7 @@ export function render({model}) {
   svg.addEventListener("dblclick", (event) => {
     const [x, y] = at(event)
     if (curve.kind !== "piecewise" || y > plot().bottom) return
-    model.send_msg({kind: "add", depth: depth_at(x), value: clamp(Math.round(100 * value_at(y)) / 100, LOWEST, HIGHEST), view, seq: ++seq})
+    model.send_msg({kind: "add", depth: depth_at(x), value: clamp(Math.round(100 * value_at(y)) / 100, lowest(), highest()), view, seq: ++seq})
   })
 
   // Exact values under the pointer

@@ -2,7 +2,6 @@
 // {kind: "upload" | "reopen", name, data (base64) or size, side}, {kind: "compare", on},
 // {kind: "count", what, value}, {kind: "choice", what, name}.
 
-const LARGEST = {upload: 8e6, reopen: 14e6}     // bytes, as in opened.py
 const COUNTS = [["samples", "variants"], ["steps", "steps"], ["data", "pictures"], ["seed", "seed"]]
 const CHOICES = [["method", "sampler"], ["kind", "change in"], ["task", "classifier"]]
 const SIDES = ["left", "right"]
@@ -45,25 +44,14 @@ export function render({model}) {
   const none = element("div", {class: "hint"})
   const chosen = (kind, accept) => {
     const field = element("input", {type: "file", accept, hidden: "", "aria-label": kind === "upload" ? "picture file" : "run file"})
-    field.addEventListener("change", () => { if (field.files[0]) hand_over(kind, field.files[0]); field.value = "" })
+    field.addEventListener("change", () => { if (field.files[0]) hand_over(model, kind, field.files[0], side); field.value = "" })
     return field
-  }
-  async function hand_over(kind, file) {
-    if (file.size > LARGEST[kind]) { send({kind, name: file.name, size: file.size, side}); return }
-    const reader = new FileReader()
-    reader.onload = () => send({kind, name: file.name, data: reader.result.split(",")[1] ?? "", side})
-    reader.readAsDataURL(file)
   }
   const file = chosen("upload", "image/*"), run = chosen("reopen", ".nc,application/x-netcdf")
   const upload = pressed("upload…", "a picture of your own, at most 8 MB; or drop it on the pictures", () => file.click())
   const reopen = pressed("open run…", "a run that was saved as NetCDF; needs no model and no GPU", () => run.click())
   const drop = element("div", {class: "drop"}, pictures, none)
-  for (const name of ["dragover", "dragenter"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over") })
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"))
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault(); drop.classList.remove("over")
-    if (event.dataTransfer.files[0]) hand_over("upload", event.dataTransfer.files[0])
-  })
+  take_drops(drop, model, () => side, (at) => drop.classList.toggle("over", at !== null))
 
   // The camera, where the browser gives it (pages from https or from this machine)
 

@@ -32,8 +32,17 @@ export function render({model}) {
     field.addEventListener("change", () => set(name, field.value))
     return {nodes: [field], show: (value) => { field.value = value }}
   }
-  function number({name, text, low, high, step, whole}) {
-    const limits = {min: low ?? "", max: high ?? "", step: step ?? (whole ? 1 : "any")}
+  function words({name, text}) {
+    const field = element("input", {type: "text", class: "words", "aria-label": name, title: text, spellcheck: "false"})
+    let typing = false
+    field.addEventListener("input", () => { typing = true })
+    field.addEventListener("blur", () => { typing = false })
+    field.addEventListener("change", () => { typing = false; set(name, field.value.trim()) })
+    field.addEventListener("keydown", (event) => { if (event.key === "Enter") { field.blur(); field.focus() } })
+    return {nodes: [field], show: (value) => { if (!typing) field.value = value }}
+  }
+  function number({name, text, low, high, step, whole, scale}) {
+    const limits = {min: low ?? "", max: high ?? "", step: scale === "log" ? "any" : step ?? (whole ? 1 : "any")}
     const field = element("input", {type: "number", "aria-label": `${name}, exact value`, title: text, ...limits})
     let typing = false
     field.addEventListener("input", () => { typing = true })
@@ -41,17 +50,23 @@ export function render({model}) {
     field.addEventListener("change", () => { typing = false; if (field.value !== "") set(name, Number(field.value)) })
     field.addEventListener("keydown", (event) => { if (event.key === "Enter") { field.blur(); field.focus() } })
     const show_number = (value) => { if (!typing) field.value = written(value) }
-    if (low === null || high === null || (high - low) / (step || 1) > MOST_STEPS) return {nodes: [element("span"), field], show: show_number}
-    const range = element("input", {type: "range", "aria-label": name, title: text, ...limits})
-    const fill = () => range.style.setProperty("--at", `${100 * (range.value - low) / (high - low)}%`)
+    if (low === null || high === null || (scale !== "log" && (high - low) / (step || 1) > MOST_STEPS)) return {nodes: [element("span"), field], show: show_number}
+    // On a logarithmic slider equal ways are equal factors; what it sets has two digits.
+    const log = scale === "log", ends = log ? [Math.log10(low), Math.log10(high)] : [low, high]
+    const range = element("input", {type: "range", "aria-label": name, title: text, min: ends[0], max: ends[1], step: log ? 0.01 : limits.step})
+    const value_of = () => log ? Number((10 ** Number(range.value)).toPrecision(2)) : Number(range.value)
+    const fill = () => {
+      range.style.setProperty("--at", `${100 * (range.value - ends[0]) / (ends[1] - ends[0])}%`)
+      if (log) range.setAttribute("aria-valuetext", written(value_of()))
+    }
     range.addEventListener("pointerdown", () => { held = name })
     for (const event of ["pointerup", "pointercancel", "blur"]) range.addEventListener(event, () => { held = null })
     range.addEventListener("input", () => {
-      field.value = written(Number(range.value)); fill()
-      soon({kind: "option", name, value: Number(range.value), done: false})
+      field.value = written(value_of()); fill()
+      soon({kind: "option", name, value: value_of(), done: false})
     })
-    range.addEventListener("change", () => { held = null; set(name, Number(range.value)) })
-    return {nodes: [range, field], show: (value) => { range.value = value; fill(); show_number(value) }}
+    range.addEventListener("change", () => { held = null; set(name, value_of()) })
+    return {nodes: [range, field], show: (value) => { range.value = log ? Math.log10(value) : value; fill(); show_number(value) }}
   }
 
   let built = ""
@@ -61,7 +76,7 @@ export function render({model}) {
     built = wanted
     rows.clear()
     options.replaceChildren(...model.options.map((option) => {
-      const row = option.choices.length ? choice(option) : number(option)
+      const row = option.choices.length ? choice(option) : option.written ? words(option) : number(option)
       rows.set(option.name, row)
       return element("div", {class: "row", role: "group", "aria-label": option.name},
         element("span", {class: "name", text: option.name.replaceAll("_", " "), title: option.text}), ...row.nodes)

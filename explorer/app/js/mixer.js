@@ -111,7 +111,8 @@ export function render({model}) {
     for (const {range, number} of [all, ...rows.values()])
       for (const field of [range, number])
         for (const [key, value] of Object.entries(limits)) field.setAttribute(key, value)
-    const marks = [0, 1, 2, 3].map((i) => Math.round(100 * (model.low + (model.high - model.low) * i / 3)) / 100)
+    const reach = model.high - model.low, parts = Number.isInteger(reach) && reach < 6 ? reach : 3
+    const marks = Array.from({length: parts + 1}, (_, i) => Math.round(100 * (model.low + reach * i / parts)) / 100)
     scale.replaceChildren(...marks.map((x) => element("span", {text: String(x).replace("-", "−")})))
     update()
   }

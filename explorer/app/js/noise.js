@@ -1,6 +1,7 @@
 // A picture, the same with noise, and what comes back when the noise is taken out again. Noise and
 // finished levels are here, so that moving the level repaints at once, without asking Python.
-// Sends {kind: "set", value, done, view, seq}, {kind: "opacity", value, done}, {kind: "variant", value}.
+// Sends {kind: "set", value, done, view, seq}, {kind: "opacity", value, done}, {kind: "variant", value},
+// and a file that is dropped on the pictures, as handing.js says.
 
 const SEND_EVERY = 100      // ms between two messages of a drag
 const PLAY_SECONDS = 14     // from level 0 to level 1
@@ -134,7 +135,7 @@ export function render({model}) {
   // The elements of one side
 
   function picture(words, kind) {
-    const canvas = element("canvas", {class: "pixels", role: "img"}), over = element("canvas", {class: "over"})
+    const canvas = element("canvas", {class: "pixels", role: "img", "aria-label": words}), over = element("canvas", {class: "over"})
     const caption = element("figcaption", {text: words})
     return {canvas, over, caption, node: element("figure", {class: kind}, element("div", {class: "frame"}, canvas, over), caption)}
   }
@@ -152,7 +153,8 @@ export function render({model}) {
     side.stage = element("div", {class: "stage"}, side.x0.node, side.xt.node, side.out.node, side.strip)
     side.film = element("div", {class: "film", role: "group", "aria-label": "same noise, all levels"})
     side.head = element("div", {class: "head"})
-    return element("section", {class: "side"}, side.head, side.stage, side.film)
+    side.node = element("section", {class: "side"}, side.head, side.stage, side.film)
+    return side.node
   }
 
   // The drawing
@@ -205,7 +207,9 @@ export function render({model}) {
   }
   const shown = (side) => Math.min(variant, side.samples - 1)
   function draw_stage(side, row) {
-    const k = shown(side), point = side.z ? Math.round(level * side.steps) : row?.point ?? 0
+    const k = shown(side), here = Math.round(level * side.steps)
+    // A saved run knows how much noise there is at its own levels alone.
+    const point = side.z && typeof side.alpha_bar[here] === "number" ? here : row?.point ?? 0
     paint_picture(side.x0.canvas, side, (i) => side.pixels[i])
     paint_noised(side.xt.canvas, side, point, row, k)
     side.xt.caption.textContent = `noised x_t${side.samples > 1 ? `, noise ${side.noises === 1 ? 1 : k + 1}` : ""}`
@@ -217,7 +221,7 @@ export function render({model}) {
     side.tiles.forEach(({canvas, button}, i) => {
       if (row) paint_tile(canvas, side, row.pictures.sheet.image, i)
       button.setAttribute("aria-pressed", String(i === k))
-      button.setAttribute("aria-label", `variant ${i + 1}${row?.field ? `: ${blocks(row, i).words}` : ""}`)
+      button.setAttribute("aria-label", `variant ${i + 1}${row?.field ? `: ${chunks(row, i).words}` : ""}`)
     })
   }
   function overlay(side, row, k) {
@@ -246,8 +250,8 @@ export function render({model}) {
       }
     })
   }
-  // Connected blocks of changed patches of one variant: how many patches, and the sizes.
-  function blocks(row, k) {
+  // Chunks: connected changed patches of one variant; how many patches, and the sizes.
+  function chunks(row, k) {
     const [rows, columns] = row.grid, n = rows * columns, seen = new Uint8Array(n), sizes = []
     const on = (i) => row.field[k * n + i] > row.threshold
     for (let first = 0; first < n; first++) {
@@ -263,7 +267,7 @@ export function render({model}) {
       sizes.push(size)
     }
     const total = sizes.reduce((a, b) => a + b, 0), most = Math.max(0, ...sizes)
-    const where = sizes.length === 1 ? "1 block" : `${sizes.length} blocks; the largest has ${most}`
+    const where = sizes.length === 1 ? "1 chunk" : `${sizes.length} chunks; the largest has ${most}`
     return {total, words: total ? `${total} of ${n} patches changed, in ${where}` : `none of ${n} patches changed`}
   }
   function draw_film(side, here) {
@@ -299,10 +303,18 @@ export function render({model}) {
     root.dataset.levels = side.rows.size
     if (!row) { says.textContent = model.note; return }
     const exact = row.point === Math.round(level * side.steps), at = (row.point / side.steps).toFixed(2)
-    const words = row.field ? blocks(row, shown(side)).words : ""
+    const words = row.field ? chunks(row, shown(side)).words : ""
     const what = row.preview ? "preview: the network's guess at once, a mean and so blurred" : words
     says.textContent = `${exact ? "" : `variants at ${at}: `}${what}`
   }
+
+  // A picture, or a saved run, dropped on one of the sides; beside them it is the first one's
+
+  const side_at = (event) => Math.max(0, sides.findIndex((side) => side.node.contains(event.target)))
+  take_drops(root, model, side_at, (at) => {
+    root.classList.toggle("over", at !== null && !sides.length)
+    sides.forEach((side, i) => side.node.classList.toggle("over", i === at))
+  })
 
   // What Python says
 

@@ -6,11 +6,13 @@ follows the hand without asking Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from explorer.editing.patterns import shuffled
 from explorer.editing.schedule import (
+    FACTOR_RANGE,
     Schedule,
     constant,
     inverse_lines,
@@ -45,6 +47,8 @@ EXPLANATIONS = {
 }
 RAMPS = ("lines", "inverse_lines", "shuffled_lines")
 """Kinds with alpha and beta."""
+LAID_OUT = (*RAMPS, "piecewise", "per_layer")
+"""Kinds that let ln_post and proj have alpha or follow the last block."""
 FIRST = (0.1, 0.9)
 """Alpha and beta where no schedule says otherwise: one task, as in the paper's notebook."""
 CLOSEST = 0.02
@@ -92,6 +96,19 @@ def handles(schedule: Schedule | None, n_layers: int) -> list[Handle]:
     return [*drawn, Handle("outside the blocks", -1, outside)]
 
 
+def bounds(schedule: Schedule | None, n_layers: int) -> tuple[float, float]:
+    """Between which numbers a factor, alpha or beta may be moved.
+
+    `FACTOR_RANGE`, and in whole numbers as far as what is there already, which may come from code
+    or a file: a handle that is not moved never stands in the way of another.
+    """
+    there = [handle.value for handle in handles(schedule, n_layers)]
+    if kind_of(schedule) in RAMPS:
+        there += ends(schedule)
+    reached = [*FACTOR_RANGE, *there]
+    return float(math.floor(min(reached))), float(math.ceil(max(reached)))
+
+
 def with_values(schedule: Schedule, values: Sequence[float]) -> Schedule:
     """The same kind of schedule with its handles elsewhere, in the order of `handles`."""
     if schedule.kind == "constant":
@@ -115,7 +132,7 @@ def with_values(schedule: Schedule, values: Sequence[float]) -> Schedule:
         depths = [depth for depth, _ in points_of(schedule.parameters)]
         return piecewise([*zip(depths, values, strict=True)], schedule.outside)
     *blocks, outside = values
-    return per_layer(blocks, outside)
+    return per_layer(blocks, outside, schedule.outside)
 
 
 def factors(schedule: Schedule | None, n_layers: int) -> list[float]:
@@ -152,9 +169,9 @@ def reshaped(schedule: Schedule | None, kind: str, n_layers: int) -> Schedule | 
     outside, *blocks, _ = now
     if kind == "constant":
         return constant(round(sum(blocks) / len(blocks), 4))
-    if kind == "per_layer":
-        return per_layer(blocks, outside)
     layout = "alpha" if schedule is None else schedule.outside
+    if kind == "per_layer":
+        return per_layer(blocks, outside, layout)
     if kind == "piecewise":
         middle = blocks[(len(blocks) - 1) // 2] / 2 + blocks[len(blocks) // 2] / 2
         return piecewise([(0, blocks[0]), (0.5, round(middle, 4)), (1, blocks[-1])], layout)

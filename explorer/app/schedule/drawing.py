@@ -14,6 +14,7 @@ from explorer.app.schedule.packing import option_fields, packed
 from explorer.app.schedule.presets import PRESETS
 from explorer.app.schedule.state import ADAMERGING, TABS
 from explorer.app.screen import Screen
+from explorer.editing.schedule import FACTOR_RANGE
 
 if TYPE_CHECKING:
     from explorer.app.schedule.display import Display
@@ -43,8 +44,8 @@ class Drawing:
         self.lines = Mixer(
             actions.lines,
             plain=True,
-            low=-1.0,
-            high=2.0,
+            low=FACTOR_RANGE[0],
+            high=FACTOR_RANGE[1],
             tasks=[{"name": n, "title": f"LiNeS {n}"} for n in ("alpha", "beta")],
         )
         self.curve = ScheduleCurve(
@@ -121,10 +122,13 @@ class Drawing:
             shared=state.shared,
         )
         alpha, beta = state.alpha_and_beta
-        self.lines.param.update(heard={**self.lines.noted}, values={"alpha": alpha, "beta": beta})
+        low, high = curve.bounds(state.recipe.schedule, state.n_layers)
+        self.lines.param.update(
+            heard={**self.lines.noted}, values={"alpha": alpha, "beta": beta}, low=low, high=high
+        )
         self.lines.visible = state.kind in curve.RAMPS
         schedule = state.recipe.schedule
-        laid_out = schedule is not None and schedule.kind in (*curve.RAMPS, "piecewise")
+        laid_out = schedule is not None and schedule.kind in curve.LAID_OUT
         self.kinds.param.update(
             chosen=state.kind,
             outside=schedule.outside if schedule is not None and laid_out else "",

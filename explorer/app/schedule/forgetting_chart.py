@@ -11,7 +11,7 @@ from bokeh.plotting import figure
 
 from explorer.app import theme
 from explorer.app.disentanglement.palette import ERROR
-from explorer.app.schedule import curve
+from explorer.app.schedule import curve, tradeoff
 from explorer.app.schedule.frame import colour_bar, frame, percent, retitle
 from explorer.app.schedule.jobs import Tried, front
 from explorer.app.schedule.legend import legend_item, legend_of, line_item
@@ -27,6 +27,10 @@ class ForgettingChart:
         self.ramps = ColumnDataSource({name: [] for name in NAMES})
         self.others = ColumnDataSource({name: [] for name in NAMES})
         self.front = ColumnDataSource({"x": [], "y": []})
+        self.alphas = ColumnDataSource({"x": [], "y": []})
+        self.equal = ColumnDataSource({"xs": [], "ys": []})
+        self.chosen_line = ColumnDataSource({"x": [], "y": []})
+        self.labels = ColumnDataSource({"x": [], "y": [], "text": []})
         self.best = ColumnDataSource({"x": [], "y": []})
         self.here = ColumnDataSource({"x": [], "y": [], "label": []})
         self._schedules: list[Schedule | None] = []
@@ -47,6 +51,23 @@ class ForgettingChart:
     def _draw(self) -> None:
         chart = self.figure
         colours = LinearColorMapper(palette=ERROR, low=0, high=1)
+        equal = {"line_color": theme.ZERO_SHOT, "line_width": 1, "line_alpha": 0.6}
+        chosen = equal | {"line_width": 2, "line_alpha": 1.0}
+        chart.multi_line("xs", "ys", source=self.equal, **equal)
+        chart.line("x", "y", source=self.chosen_line, **chosen)
+        chart.text(
+            "x",
+            "y",
+            text="text",
+            source=self.labels,
+            text_color=theme.ZERO_SHOT,
+            text_font_size="11px",
+            text_baseline="top",
+            x_offset=4,
+            y_offset=3,
+        )
+        alphas = {"line_color": ERROR[128], "line_width": 2}
+        chart.line("x", "y", source=self.alphas, **alphas)
         line = {"line_color": theme.RIGHT, "line_width": 2.5, "line_dash": "dashed"}
         chart.line("x", "y", source=self.front, **line)
         looks = {
@@ -101,7 +122,14 @@ class ForgettingChart:
         }
         middle = {"ramps": {"fill_color": ERROR[128]}}
         items = [legend_item(chart, n, **looks[k], **middle.get(k, {})) for k, n in names.items()]
-        chart.add_layout(legend_of([*items, line_item(chart, "Pareto front", **line)]), "left")
+        paths = {
+            "α with β = 1 − α": alphas,
+            "Pareto front": line,
+            "2 × target + others": equal,
+            "… of the choice": chosen,
+        }
+        items += [line_item(chart, name, **look) for name, look in paths.items()]
+        chart.add_layout(legend_of(items), "left")
 
     def show(
         self,
@@ -120,9 +148,29 @@ class ForgettingChart:
         _fit(self.figure.x_range, [p.control for p in known])
         _fit(self.figure.y_range, [p.target for p in known])
         self.front.data = {"x": [p.control for p in line], "y": [p.target for p in line]}
+        moved = tradeoff.alpha_curve(known)
+        self.alphas.data = {"x": [p.control for p in moved], "y": [p.target for p in moved]}
+        self._show_lines(bool(known), best)
         self.best.data = _place(best)
         self.here.data = {**_place(here), "label": [] if here is None else [here.label]}
         retitle(self.figure, title)
+
+    def _show_lines(self, there: bool, best: Tried | None) -> None:
+        """Lines of equal trade-off across the axes, and the one that the rule's choice is on."""
+        xs, ys = (
+            (axis.reset_start, axis.reset_end)
+            for axis in (self.figure.x_range, self.figure.y_range)
+        )
+        lines = tradeoff.lines(xs, ys) if there else []
+        self.equal.data = {"xs": [[*line.x] for line in lines], "ys": [[*line.y] for line in lines]}
+        self.labels.data = {
+            "x": [line.label[0] for line in lines],
+            "y": [line.label[1] for line in lines],
+            "text": [f"{line.value:g}" for line in lines],
+        }
+        chosen = None if best is None else tradeoff.line_at(tradeoff.trade_off(best), xs, ys)
+        ends = ((), ()) if chosen is None else (chosen.x, chosen.y)
+        self.chosen_line.data = {"x": [*ends[0]], "y": [*ends[1]]}
 
     def _columns(self, points: Sequence[Tried], kept: Sequence[bool]) -> dict[str, list[Any]]:
         chosen = [(i, p) for i, (p, keep) in enumerate(zip(points, kept, strict=True)) if keep]

@@ -42,6 +42,8 @@ class ScheduleLens(RecipeLens):
     what "forgetting", "search" or "compare" found.
     """
 
+    topic = links.LENS
+
     def __init__(self, model: Model, recipe: Recipe | None = None, query: str = ""):
         """model: an open model. recipe: where to start. query: a link's query part to restore.
 
@@ -157,6 +159,11 @@ class ScheduleLens(RecipeLens):
 
     # What a person can ask for beside the state
 
+    def stop(self) -> None:
+        """Stop measuring and what the tabs compute; what is on screen stays."""
+        super().stop()
+        self.jobs.stop()
+
     def compute(self, tab: str) -> None:
         """Start what a tab computes, for what is on screen."""
         self._waiting = None
@@ -225,7 +232,7 @@ class ScheduleLens(RecipeLens):
 
     def to_python(self) -> str:
         """The recipe on screen as Python that gives the same accuracies."""
-        return saving.python(self.recipe)
+        return saving.python(self.model, self.recipe)
 
     def _named(self, what: str) -> tuple[str, str]:
         name = saving.file_name(self.recipe.base, saving.kind(what), self.state.tab)

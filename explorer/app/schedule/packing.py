@@ -9,6 +9,7 @@ import xarray as xr
 
 from explorer.app import theme
 from explorer.app.schedule import curve
+from explorer.editing.schedule import FACTOR_RANGE
 from explorer.recipe import Recipe
 
 
@@ -35,6 +36,7 @@ def packed(
         ]
     return {
         "kind": curve.kind_of(schedule),
+        "range": FACTOR_RANGE,
         "depths": ["input", *(f"block {i + 1}" for i in range(n_layers)), "output"],
         "outside_names": ["input", "output"],
         "basis": curve.basis(schedule, n_layers),
@@ -73,6 +75,8 @@ def option_fields(recipe: Recipe, titles: Mapping[str, str]) -> list[dict[str, A
                 "high": option.high,
                 "step": option.step,
                 "whole": option.kind is int,
+                "written": option.kind is str and not option.choices,
+                "scale": option.scale,
                 "choices": choices,
                 "value": given.get(name, option.default),
             }

@@ -83,9 +83,9 @@ def model_file(model: Model, recipe: Recipe) -> bytes:
         return path.read_bytes()
 
 
-def python(recipe: Recipe) -> str:
+def python(model: Model, recipe: Recipe) -> str:
     """Code that builds the recipe on screen and measures the same accuracies."""
     return (
-        f"import explorer as ex\n\nm = ex.open_model({recipe.base!r})\n"
+        f"import explorer as ex\n\nm = {model.to_python()}\n"
         f"recipe = {recipe.to_python()}\nex.accuracy(m, recipe, m.all_tasks)\n"
     )

@@ -12,7 +12,7 @@ from explorer.app.schedule import curve
 from explorer.app.state import LensState
 from explorer.editing.schedule import Schedule, lines
 from explorer.errors import RecipeError, UnknownNameError
-from explorer.recipe import COEFFICIENT_RANGE, DEFAULT_METHOD, Recipe
+from explorer.recipe import DEFAULT_METHOD, Recipe
 
 TABS = ("forgetting", "search", "compare")
 ADAMERGING = ("without", "with")
@@ -72,17 +72,16 @@ class ScheduleState(LensState):
 
     def set_values(self, values: Any, done: bool = True) -> None:
         """Move the handles of the curve, in the order of `curve.handles`."""
-        numbers = [_number(x, "factor of a schedule", *COEFFICIENT_RANGE) for x in values]
+        numbers = [self._factor(x, "factor of a schedule") for x in values]
         moved = curve.with_values(self._drawn(), [round(x, 4) for x in numbers])
         self.set_schedule(moved, "schedule", done)
 
     def set_lines(self, alpha: Any, beta: Any, done: bool = True) -> None:
         """Alpha and beta of LiNeS or of one of its controls."""
         schedule = self._drawn(*curve.RAMPS)
-        low, high = COEFFICIENT_RANGE
-        numbers = tuple(
-            round(_number(x, f"LiNeS's {name}", low, high), 4)
-            for name, x in (("alpha", alpha), ("beta", beta))
+        numbers = (
+            round(self._factor(alpha, "LiNeS's alpha"), 4),
+            round(self._factor(beta, "LiNeS's beta"), 4),
         )
         moved = Schedule(schedule.kind, (*numbers, *schedule.parameters[2:]), schedule.outside)
         self.set_schedule(moved, "schedule", done)
@@ -90,7 +89,7 @@ class ScheduleState(LensState):
     def add_point(self, depth: Any, value: Any) -> None:
         """One point more on a piecewise schedule; depth 0 is the first block, 1 the last."""
         place = round(_number(depth, "depth of a point", 0, 1), 3)
-        factor = round(_number(value, "factor of a schedule", *COEFFICIENT_RANGE), 4)
+        factor = round(self._factor(value, "factor of a schedule"), 4)
         self.set_schedule(curve.with_point(self._drawn("piecewise"), place, factor))
 
     def remove_point(self, index: Any) -> None:
@@ -99,7 +98,7 @@ class ScheduleState(LensState):
 
     def set_outside(self, outside: Any) -> None:
         """Whether ln_post and proj get alpha, as in the paper's code, or follow the last block."""
-        schedule = self._drawn(*curve.RAMPS, "piecewise")
+        schedule = self._drawn(*curve.LAID_OUT)
         self.set_schedule(Schedule(schedule.kind, schedule.parameters, outside))
 
     def set_order(self, seed: Any) -> None:
@@ -184,6 +183,9 @@ class ScheduleState(LensState):
                 f"There is no schedule of the kind {wanted} on screen; choose it first."
             )
         return schedule
+
+    def _factor(self, value: Any, name: str) -> float:
+        return _number(value, name, *curve.bounds(self.recipe.schedule, self.n_layers))
 
     def _first_active(self) -> str:
         return next(iter(self.recipe.active), self.tasks[0])

@@ -18,7 +18,7 @@ the blocks stays as it is; each task vector by its own proxies; task arithmetic 
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,6 +59,7 @@ def larv(
     eta: Annotated[float, Option("power of the contrast of effective ranks", 0, 3, 0.1)] = 1.0,
     rho: Annotated[float, Option("power of the relative depth", 0, 3, 0.1)] = 0.5,
     gamma: Annotated[float, Option("steepness of the continuous gate", 0, 10, 0.1)] = 3.0,
+    seed: Annotated[int, Option("of a merger that draws numbers (dare)", 0, 2**31 - 1, 1)] = 0,
 ) -> TaskVector:
     """Damp shallow, conflicting layers of each task vector, strengthen deep ones, then merge.
 
@@ -72,7 +73,9 @@ def larv(
     for task, vector in vectors.items():
         scales = gated(scores(base, vector, eta, rho), gate, low, high, gamma)
         rescaled[task] = _rescaled(vector, scales)
-    merged = find_method(merger)(rescaled, coefficients)
+    method = find_method(merger)
+    options: dict[str, Any] = {"seed": seed} if "seed" in method.options else {}
+    merged = method(rescaled, coefficients, **options)
     like = next(iter(vectors.values()))
     return TaskVector({key: x.to(like[key].dtype) for key, x in merged.items()})
 

@@ -28,6 +28,7 @@ class Option:
 
         density: Annotated[float, Option("share of the entries kept", 0.0, 1.0, 0.01)] = 0.2
 
+    ``scale="log"`` makes equal ways on a slider equal factors; it needs a ``low`` above 0.
     ``kind`` (float, int, bool or str), ``default`` and ``choices`` are read from the signature.
     """
 
@@ -35,6 +36,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     step: float | None = None
+    scale: Literal["linear", "log"] = "linear"
     kind: type = object
     default: Any = inspect.Parameter.empty
     choices: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ def wudi(
     coefficients: Coefficients,
     steps: Annotated[int, Option("steps of Adam", 0, 1000, 10)] = 300,
     learning_rate: Annotated[
-        float, Option("step of Adam, in units of weights", 0, 1e-2, 1e-6)
+        float, Option("step of Adam, in units of weights", 1e-7, 1e-2, 1e-7, scale="log")
     ] = 1e-5,
 ) -> TaskVector:
     """From the sum, descend on sum_t ||(tau - tau_t) tau_t^T||^2 / ||tau_t||^2 in each matrix.
