@@ -19,7 +19,7 @@ from explorer.errors import ExplorerError
 FIRST_TUTORIAL = "00-start-here.ipynb"
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")  # as in explorer.app.serve, without importing it
 
 
 def main(argv: Sequence[str] | None = None) -> int:

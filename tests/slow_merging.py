@@ -269,6 +269,30 @@ def slow_larv_over(slow):
     return larv
 
 
+FACTORS = {"birds": [0.5, 1.0, 2.0, 0.25, -1.0], "digits": [0.0, 0.1, 0.2, 0.3, 0.4]}
+BY_TENSOR = {"cars": [round(0.1 * i, 1) for i in range(len(SHAPES))]}
+
+
+def written(table):
+    return ";".join(f"{task}={','.join(map(str, row))}" for task, row in table.items())
+
+
+def slow_layerwise(taus, c, by="layer", factors=""):
+    table = {part.split("=")[0]: part.split("=")[1].split(",") for part in factors.split(";")}
+    total = {key: np.zeros(shape) for key, shape in SHAPES.items()}
+    for task, tau in taus.items():
+        for key in tau:
+            if by == "tensor":
+                place = sorted(SHAPES).index(key)
+            elif "resblocks" in key:
+                place = 1 + int(key.split(".")[2])
+            else:
+                place = 4 if key in ("ln_post.weight", "proj") else 0
+            factor = float(table[task][place]) if task in table else 1.0
+            total[key] = total[key] + c[task] * factor * tau[key]
+    return total
+
+
 def unflat(flat):
     merged, at = {}, 0
     for key, shape in SHAPES.items():
@@ -301,6 +325,8 @@ SLOW = [
     ("wudi", by_matrix(slow_wudi), {"steps": 25, "learning_rate": 0.01}),
     ("model_stock", slow_model_stock, {}),
     ("layer_directions", slow_layer_directions, {}),
+    ("layerwise", slow_layerwise, {"factors": written(FACTORS)}),
+    ("layerwise", slow_layerwise, {"by": "tensor", "factors": written(BY_TENSOR)}),
     ("larv", slow_larv, {}),
     ("larv", slow_larv, {"gate": "two tiers", "low": 0.2, "high": 1.1}),
     ("larv", slow_larv, {"gate": "continuous", "eta": 0.5, "rho": 2.0, "gamma": 1.5}),

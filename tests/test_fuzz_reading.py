@@ -159,6 +159,9 @@ STEP = st.sampled_from(
         b"C\x02ab",
         b")R",
         b"}b",
+        b")" + b"2\x86" * 60,  # a tuple whose text would have 2 ** 60 parts
+        b"\x8b" + struct.pack("<i", 2500) + b"\x11" * 2500,  # a number of 6,021 digits
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nK\x00K\x00K\x01tQ",
     ]
 )
 

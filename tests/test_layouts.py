@@ -95,6 +95,56 @@ def test_a_tower_of_another_family_has_no_names_in_a_layout(written):
         layouts.to_layout({}, "torchvison_vit")
 
 
+@pytest.mark.parametrize("projection", [True, False])
+def test_transformers_5_names_are_written_and_read_without_loss(written, tmp_path, projection):
+    """CLIPVisionModel of transformers 5 writes neither a prefix nor a projection."""
+    tower = dict(ex.read_checkpoint(written("hf projection").path))
+    if not projection:
+        del tower["proj"]
+    there = layouts.to_layout(tower, "hf_unprefixed")
+    assert {key.partition(".")[0] for key in there} == {
+        "embeddings",
+        "pre_layrnorm",
+        "encoder",
+        "post_layernorm",
+        *(["visual_projection"] if projection else []),
+    }
+    save_file(there, tmp_path / "flat.safetensors")
+    again = open_checkpoint(tmp_path / "flat.safetensors")
+    assert again.layout == "hf_unprefixed"
+    assert again.keys() == tower.keys()
+    assert all(torch.equal(again[key], tower[key]) for key in tower)
+
+
+@pytest.mark.parametrize(
+    ("family", "layout"), [("timm", "open_clip_vit"), ("timm convnext", "open_clip_convnext")]
+)
+@pytest.mark.parametrize("wrapper", ["", "visual.", "model.visual.", "module.visual."])
+def test_open_clips_towers_around_timms_go_there_and_back(
+    written, tmp_path, family, layout, wrapper
+):
+    """A whole open_clip model keeps timm's tower under visual.trunk., beside its text side."""
+    file = written(family)
+    tower = dict(ex.read_checkpoint(file.path))
+    outside = wrapper.removesuffix("visual.")
+    text = {f"{outside}token_embedding.weight": torch.zeros(4, 2)} if wrapper else {}
+    save_file(
+        {wrapper + key: tensor for key, tensor in tower.items()} | text,
+        tmp_path / "model.safetensors",
+    )
+    found = ex.read_checkpoint(tmp_path / "model.safetensors")
+    assert found.layout == layout
+    assert found.keys() == tower.keys()
+    assert found.left_out == [*text]
+    x = images(file.image_size)
+    with torch.no_grad():
+        assert (features(found, x) - file.features(x)).abs().max() <= 1e-5
+    save_file(layouts.to_layout(found, layout), tmp_path / "there.safetensors")
+    again = ex.read_checkpoint(tmp_path / "there.safetensors")
+    assert again.layout == layout
+    assert all(torch.equal(again[key], tower[key]) for key in tower)
+
+
 def test_half_of_a_joined_attention_is_named(tmp_path):
     path = hugging_face(tmp_path, "projection").path
     tensors = load_file(path)

@@ -300,7 +300,7 @@ def header(**tensors):
         ({"dtype": "F32", "shape": [2], "data_offsets": [0, 16]}, "another size"),
         ({"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}, "again"),
         ({"dtype": "F32", "shape": 4, "data_offsets": [0, 16]}, "again"),
-        ({"dtype": "F99", "shape": [4], "data_offsets": [0, 16]}, "has the type 'F99'"),
+        ({"dtype": "F99", "shape": [4], "data_offsets": [0, 16]}, "as its type the text 'F99'"),
         ({"dtype": "F32", "shape": [4]}, "has no place"),
         ({"dtype": "F32", "shape": [4], "data_offsets": [True, 16]}, "has no place"),
         (7, "is no tensor"),

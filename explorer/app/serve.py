@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import panel as pn
 
-from explorer.app.shared_models import open_shared
-from explorer.app.shell import DEFAULT_MODEL, TITLE, session
+from explorer.app.shared_models import SHELF, open_shared
+from explorer.app.shell import DEFAULT_MODEL, TITLE, model_names, session
 from explorer.compute.turns import Turns
 from explorer.errors import ExplorerError
 
@@ -17,6 +17,8 @@ SESSION_SETTINGS = {
     "unused_session_lifetime_milliseconds": 15_000,
 }
 """Sessions of closed pages are let go within 20 s."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine's people can reach."""
 PLACES_ON_A_GPU = 2
 """Sessions that compute at a time: one prepares its batch while the other's is computed."""
 
@@ -43,17 +45,31 @@ def serve(
             _warm_soon(model or DEFAULT_MODEL, room.queue)
             serve_room(room, address, port, [*dict.fromkeys([*local, *origins])], show)
         return
-    _warm_soon(model or DEFAULT_MODEL)
-    pn.serve(
-        {"/": lambda: session(model)},
-        title=TITLE,
-        address=address,
-        port=port,
-        show=show,
-        verbose=False,
-        allow_websocket_origin=[*dict.fromkeys([*local, *origins])],
-        **SESSION_SETTINGS,
-    )
+    # Who can reach the page can ask for any model, in its address too: strangers get names only,
+    # and no path of this machine.
+    SHELF.offered = None if address in LOOPBACK else known_names(model)
+    try:
+        _warm_soon(model or DEFAULT_MODEL)
+        pn.serve(
+            {"/": lambda: session(model)},
+            title=TITLE,
+            address=address,
+            port=port,
+            show=show,
+            verbose=False,
+            allow_websocket_origin=[*dict.fromkeys([*local, *origins])],
+            **SESSION_SETTINGS,
+        )
+    finally:
+        SHELF.offered = None
+
+
+def known_names(model: str = "") -> frozenset[str]:
+    """Names of the models that this machine's owner offers: embedded, local, of the catalogues, and
+    the one that the app was started with."""
+    from explorer.checkpoints.finding import published_sets
+
+    return frozenset({*model_names(), *published_sets(), *([model] if model else [])})
 
 
 def _warm_soon(model: str, queue: Turns | None = None) -> None:

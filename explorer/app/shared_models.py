@@ -6,6 +6,7 @@ import gc
 import itertools
 import threading
 import weakref
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from explorer.errors import BusyError, UnknownNameError
@@ -29,23 +30,61 @@ class Shelf:
         self.engines: int | None = None
         """How many engines the sessions of a model share, in turns; None: each has its own."""
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the books only: nobody waits here for another's model
+        self._opening: dict[str, Future[Model]] = {}
         self._kept: dict[str, Model] = {}
         self._alive: weakref.WeakValueDictionary[str, Model] = weakref.WeakValueDictionary()
 
     def open(self, name: str) -> Model:
-        """The model of this name, shared. Raises ExplorerError, and BusyError for one too many."""
+        """The model of this name, shared. Raises ExplorerError, and BusyError for one too many.
+
+        Several who ask for one model wait for the same opening; other models wait for nothing.
+        """
         if self.offered is not None and name not in self.offered:
             raise UnknownNameError("model", name, sorted(self.offered))
         with self._lock:
-            model = self._alive.get(name)
-            if model is None:
+            model = self._find(name)
+            if model is not None:
+                return model
+            opening = self._opening.get(name)
+            if opening is None:
                 self._check_room(name)
-                from explorer.models.model import open_model
+                mine = self._opening[name] = Future()
+        return opening.result() if opening is not None else self._open(name, mine)
 
-                self._alive[name] = model = open_model(name)
+    def put(self, model: Model) -> None:
+        """Let a model that was made of another be opened by its name. Raises BusyError."""
+        with self._lock:
+            self._check_room(model.name)
+            if self.offered is not None:
+                self.offered |= {model.name}
+            self._alive[model.name] = model
+            self._keep(model.name, model)
+
+    def _open(self, name: str, opening: Future[Model]) -> Model:
+        """Open it, for everybody who waits for `opening`."""
+        from explorer.models.model import open_model
+
+        try:
+            model = open_model(name)
+        except BaseException as error:
+            with self._lock:
+                del self._opening[name]
+            opening.set_exception(error)
+            raise
+        with self._lock:
+            self._alive[name] = model
             self._keep(name, model)
-            return model
+            del self._opening[name]
+        opening.set_result(model)
+        return model
+
+    def _find(self, name: str) -> Model | None:
+        """An open model, now the last used. The lock is held."""
+        model = self._alive.get(name)
+        if model is not None:
+            self._keep(name, model)
+        return model
 
     def engine(self, model: Model) -> Engine:
         """What a session measures with: its own merged weights, or those of a few for all."""
@@ -54,8 +93,9 @@ class Shelf:
         return model.shared_engine(next(self._numbers) % self.engines)
 
     def opened(self, name: str) -> Model | None:
-        """The model of this name if it is open; never waits."""
-        return self._alive.get(name)
+        """The model of this name if it is open, now the last used; never waits for an opening."""
+        with self._lock:
+            return self._find(name)
 
     def names(self) -> list[str]:
         """Names of the models in memory."""
@@ -67,16 +107,20 @@ class Shelf:
             del self._kept[oldest]
 
     def _check_room(self, name: str) -> None:
-        if self.most is None or len(self._alive) < self.most:
+        """Raise BusyError if one more model would be too many, also counting those on their way."""
+        if self.most is None or self._number() < self.most:
             return
         for unused in [*self._kept]:  # what nobody looks at makes room
             del self._kept[unused]
         gc.collect()  # a model and its parts know each other
-        if len(self._alive) >= self.most:
+        if self._number() >= self.most:
             raise BusyError(
                 f"{name} cannot be opened now: {self.most} models are open in this room already. "
-                f"Choose one of them: {', '.join(self.names())}."
+                f"Choose one of them: {', '.join(sorted({*self._alive, *self._opening}))}."
             )
+
+    def _number(self) -> int:
+        return len({*self._alive, *self._opening})
 
 
 SHELF = Shelf()

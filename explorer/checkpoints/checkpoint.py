@@ -24,7 +24,8 @@ class Checkpoint(Mapping[str, Tensor]):
 
     Attributes: ``path``, ``kind`` (of file), ``layout``, ``family`` (None when unknown),
     ``activation`` ("quick_gelu", "gelu", or None where nothing tells), ``left_out`` (names that
-    are not the tower's), ``notes``, ``size`` (bytes), ``metadata``.
+    are not the tower's), ``linearised`` (by tangent fine-tuning), ``notes``, ``size`` (bytes),
+    ``metadata``.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Checkpoint(Mapping[str, Tensor]):
         self.activation: str | None = None
         self.notes: list[str] = []
         self.left_out: list[str] = []
+        self.linearised = False
         self._stored, self._entries = stored, dict(entries)
         self._filled: dict[str, Tensor] = {}
         self._checked = False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from explorer.checkpoints.rebuilding import as_tensor
 from explorer.checkpoints.records import Record
-from explorer.checkpoints.stored import StoredTensor
+from explorer.checkpoints.stored import StoredTensor, check_total, damaged
 from explorer.errors import CheckpointError
 
 # Where training programs keep the weights in what they save, preferred first.
@@ -27,6 +27,7 @@ NESTED = (
 )
 _DEEPEST = 64
 _MOST_VALUES = 1_000_000
+_LONGEST_NAME = 500  # of published ones some 80 characters
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def collect(data: object, path: Path) -> Collected:
             f"{path.name} is a PyTorch file, but it holds no dictionary of named tensors. "
             "Save the model's state_dict()."
         )
+    check_total(found.tensors.values(), path)
     return Collected(found.tensors, found.classes, ".".join(place))
 
 
@@ -89,6 +91,8 @@ def _flat(data: object, path: Path) -> Collected:
             )
         tensor = as_tensor(value)
         if tensor is not None:
+            if len(name) > _LONGEST_NAME:
+                raise damaged(path, f"a tensor's name begins with {name[:60]!r} and does not end")
             if name:
                 tensors[name] = tensor
             continue
@@ -97,9 +101,21 @@ def _flat(data: object, path: Path) -> Collected:
         seen.add(id(value))
         if isinstance(value, Record):
             classes[name] = str(value.name)
-        children = [(f"{name}.{k}" if name else str(k), v, depth + 1) for k, v in _children(value)]
+        children = [(_joined(name, k), v, depth + 1) for k, v in _children(value)]
         waiting.extend(reversed(children))
     return Collected(tensors, classes)
+
+
+def _joined(name: str, key: object) -> str:
+    """The name of what a container called ``name`` holds under ``key``.
+
+    Cut where it is longer than any tensor's may be: settings have long keys too, and copies of them
+    would fill the memory.
+    """
+    if isinstance(key, int) and abs(key) >= 1 << 64:  # which `str` may refuse to write
+        key = "9" * (_LONGEST_NAME + 1)
+    text = key if isinstance(key, str) else str(key)
+    return (f"{name}.{text}" if name else text)[: _LONGEST_NAME + 1]
 
 
 def _children(value: dict | Record) -> Iterator[tuple[object, object]]:

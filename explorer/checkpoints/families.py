@@ -220,6 +220,13 @@ def tower_title(architecture: Mapping[str, Any]) -> str:
     return _vit_title(*sizes)
 
 
+def open_clip_name(title: str, quick_gelu: bool) -> str:
+    """How open_clip's list names an architecture: "ViT-B/32" as "open_clip:ViT-B-32-quickgelu"."""
+    plain = title.partition("@")
+    name = plain[0].replace("/", "-") + (f"-{plain[2]}" if plain[1] else "")
+    return f"open_clip:{name}{'-quickgelu' if quick_gelu else ''}"
+
+
 def head_width(width: int) -> int:
     """The width of a head in published towers of this width."""
     return _HEAD_WIDTHS.get(width, 64 if width % 64 == 0 else width)

@@ -10,8 +10,16 @@ from explorer.errors import CheckpointError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl")
 # What published code calls the tower that the tasks started from, and one that was fine-tuned.
-_BASES = ("zeroshot", "nonlinear_zeroshot", "base", "pretrained")
-_FINE_TUNED = ("finetuned", "nonlinear_finetuned", "fine_tuned", "model", "pytorch_model")
+_BASES = ("zeroshot", "nonlinear_zeroshot", "base", "pretrained", "linear_zeroshot")
+_TANGENT = "linear_finetuned"
+_FINE_TUNED = (
+    "finetuned",
+    "nonlinear_finetuned",
+    "fine_tuned",
+    "model",
+    "pytorch_model",
+    _TANGENT,  # where there is no other
+)
 HUB_WEIGHTS = (
     "model.safetensors.index.json",
     "model.safetensors",
@@ -25,7 +33,8 @@ def set_of_path(path: Path) -> Published:
     """A file, or a folder of files, as a set. Raises CheckpointError when nothing says the base.
 
     The base is called zeroshot, base or pretrained, or has the name that hubs give to a model's
-    weights. Each other file is a task of its name, and so is each folder with a fine-tuned file.
+    weights. Each other file is a task of its name, and so is each folder with a fine-tuned file;
+    ``linear_finetuned`` beside one is the same task's tangent fine-tuning.
     """
     path = path.expanduser()
     if path.is_file():
@@ -41,16 +50,48 @@ def set_of_path(path: Path) -> Published:
             f"file zeroshot, base or pretrained ({', '.join(SUFFIXES[:3])}, ...)."
         )
     heads = {_task(name.removeprefix("head_")): name for name in top if name.startswith("head_")}
-    tasks = (
-        {}
-        if base in HUB_WEIGHTS
-        else {_task(name): name for name in top if name != base and not name.startswith("head_")}
-    )
+    tasks = {} if base in HUB_WEIGHTS else _loose(top, base)
+    tangent = {}
     for folder, names in below.items():
-        found = next((n for stem in _FINE_TUNED for n in names if _stem(n) == stem), None)
+        found = _fine_tuned(names)
         if found is not None:
             tasks[_task(folder)] = f"{folder}/{found}"
-    return _set(path, base, tasks, heads, path.name)
+        linear = next((n for n in names if _stem(n) == _TANGENT and n != found), None)
+        if linear is not None:
+            tangent[_task(folder)] = f"{folder}/{linear}"
+    return _set(path, base, tasks, heads, path.name, tangent)
+
+
+def towers_of_path(path: Path) -> dict[str, Path]:
+    """Name -> file of every tower of a file or a folder, for one that has no base of its own.
+
+    Raises CheckpointError for a path without files of weights.
+    """
+    path = path.expanduser()
+    if path.is_file() and path.name.endswith(SUFFIXES):
+        return {_task(path.name): path}
+    found: dict[str, Path] = {}
+    if path.is_dir():
+        found = {task: path / name for task, name in _loose(_weights(path)).items()}
+        for folder in sorted(path.iterdir()):
+            name = _fine_tuned(_weights(folder)) if folder.is_dir() else None
+            if name is not None:
+                found[_task(folder.name)] = folder / name
+    if not found:
+        raise CheckpointError(
+            f"There is no file of weights ({', '.join(SUFFIXES[:3])}, ...) at {path}; give a "
+            "checkpoint or a folder of them."
+        )
+    return found
+
+
+def _loose(names: Sequence[str], base: str | None = None) -> dict[str, str]:
+    """Task -> file of those that lie directly in a folder, but for the base and the heads."""
+    return {_task(n): n for n in names if n != base and not n.startswith("head_")}
+
+
+def _fine_tuned(names: Sequence[str]) -> str | None:
+    return next((n for stem in _FINE_TUNED for n in names if _stem(n) == stem), None)
 
 
 def _base(top: Sequence[str], below: dict[str, list[str]]) -> str | None:
@@ -68,7 +109,12 @@ def _base(top: Sequence[str], below: dict[str, list[str]]) -> str | None:
 
 
 def _set(
-    folder: Path, base: str, tasks: dict[str, str], heads: dict[str, str], title: str
+    folder: Path,
+    base: str,
+    tasks: dict[str, str],
+    heads: dict[str, str],
+    title: str,
+    tangent: dict[str, str] | None = None,
 ) -> Published:
     return Published(
         name=str(folder / base if title == base else folder),
@@ -77,6 +123,7 @@ def _set(
         base=Part(None, (glob.escape(base),)),
         fine_tuned=Part(None, by_task=tasks) if tasks else None,
         heads=Part(None, by_task=heads) if heads else None,
+        tangent=Part(None, by_task=tangent) if tangent else None,
         tasks=tuple(tasks),
         folder=folder,
         origin="local",

@@ -9,6 +9,7 @@ from explorer.checkpoints.checkpoint import check_finite
 from explorer.checkpoints.collecting import collect
 from explorer.errors import CheckpointError
 
+_MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
 # Where classifiers keep their last layer: an ImageEncoder's head, timm, torchvision, HF.
 _HEADS = ("", "head.", "heads.head.", "head.fc.", "classifier.2.", "classifier.", "fc.")
 
@@ -26,6 +27,11 @@ def read_head(path: str | Path) -> tuple[Tensor, Tensor | None]:
         if weight is not None and len(weight.shape) == 2:
             if bias is not None and bias.shape != weight.shape[:1]:
                 continue
+            if weight.shape[0] > _MOST_CLASSES:
+                raise CheckpointError(
+                    f"{contents.path.name} has a layer of {weight.shape[0]:,} rows where a head "
+                    f"has at most {_MOST_CLASSES:,} classes; give the file of a head."
+                )
             found = {"weight": weight.read().float()}
             if bias is not None:
                 found["bias"] = bias.read().float()

@@ -110,6 +110,37 @@ def _hf(before: str) -> tuple[Rule, ...]:
     )
 
 
+def text_layouts() -> tuple[Layout, ...]:
+    """A whole CLIP's text tower by open_clip's names and by Hugging Face's."""
+    res, hf, before = _RES, "encoder.layers.{i}.", "text_model."
+    names = {
+        "token_embedding.weight": "embeddings.token_embedding.weight",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        res + "ln_1.{w}": hf + "layer_norm1.{w}",
+        res + "attn.out_proj.{w}": hf + "self_attn.out_proj.{w}",
+        res + "ln_2.{w}": hf + "layer_norm2.{w}",
+        res + "mlp.c_fc.{w}": hf + "mlp.fc1.{w}",
+        res + "mlp.c_proj.{w}": hf + "mlp.fc2.{w}",
+        "ln_final.{w}": "final_layer_norm.{w}",
+    }
+    three = tuple(f"{before}{hf}self_attn.{part}_proj.{{w}}" for part in "qkv")
+    rules = (
+        *_rules({ours: before + theirs for ours, theirs in names.items()}),
+        Rule((res + "attn.in_proj_{w}",), three, _joined, _in_three),
+        Rule(("text_projection",), ("text_projection.weight",), _transposed, _transposed),
+        Rule(("logit_scale",), ("logit_scale",)),
+    )
+    first = before + "embeddings.token_embedding.weight"
+    return (
+        Layout(
+            "open_clip_text",
+            "open_clip's text tower",
+            ("token_embedding.weight", "transformer.resblocks.0.ln_1.weight", "text_projection"),
+        ),
+        Layout("hf_text", "Hugging Face's text tower", (first, "text_projection.weight"), rules),
+    )
+
+
 _VIT = (
     "cls_token",
     "patch_embed.proj.{w}",

@@ -4,8 +4,10 @@ Importing open_clip takes seconds and some 200 MB, so this happens only when it 
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import PurePosixPath
+from typing import Any
 
 from explorer.checkpoints.published import Part, Published
 from explorer.errors import CatalogueError, UnknownNameError
@@ -60,6 +62,7 @@ def open_clip_set(name: str) -> Published:
         base=Part("/".join(place.parts[:2]), files),
         activation="quick_gelu" if config.get("quick_gelu") else "gelu",
         architecture=config,
+        pixels=_pixels(settings),
         licence="as the hub states",
         origin="open_clip",
     )
@@ -87,6 +90,12 @@ def _check_activation(
         f"{name}: these weights were trained with {words[0]}, and {architecture} computes "
         f"{words[1]}, so that its features would be wrong. Open {remedy or 'another model'}."
     )
+
+
+def _pixels(settings: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
+    """SigLIP's weights, among others, are not normalised as CLIP's."""
+    mean, std = settings.get("mean"), settings.get("std")
+    return (list(mean), list(std)) if mean and std else None
 
 
 def _family(architecture: str) -> str:

@@ -68,7 +68,9 @@ class Published:
     ``source`` is the repository or folder to show; ``size`` is in bytes, estimated where nothing
     is here yet, or None. ``activation`` is "quick_gelu", "gelu" or None where nothing tells;
     ``architecture`` is open_clip's configuration where it is known;
-    ``names`` is whose class names the heads have ("tall" or "fusion_bench").
+    ``names`` is whose class names the heads have ("tall" or "fusion_bench"); ``tangent`` is where
+    the towers of tangent fine-tuning lie; ``pixels`` is mean and standard deviation a colour, where
+    they are known.
     """
 
     name: str
@@ -77,11 +79,13 @@ class Published:
     base: Part
     fine_tuned: Part | None = None
     heads: Part | None = None
+    tangent: Part | None = None
     tasks: tuple[str, ...] = ()
     folder: Path | None = None
     revision: str = MAIN
     activation: str | None = None
     architecture: Mapping[str, Any] | None = field(default=None, compare=False)
+    pixels: tuple[list[float], list[float]] | None = field(default=None, compare=False)
     names: str = "tall"
     licence: str = ""
     links: tuple[str, ...] = ()
@@ -120,6 +124,9 @@ class Published:
         for task in self.choose(tasks):
             if self.fine_tuned is not None:
                 found.append(Wanted(f"the tower of {task!r}", self.fine_tuned.of(task)))
+            if self.tangent is not None:
+                part = self.tangent.of(task)
+                found.append(Wanted(f"the tangent tower of {task!r}", part, optional=True))
             if self.heads is not None:
                 found.append(Wanted(f"the head of {task!r}", self.heads.of(task), optional=True))
         return found

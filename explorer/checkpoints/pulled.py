@@ -1,7 +1,7 @@
 """Which files of a published set are on this machine, and removing them. Asks no hub."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from explorer.checkpoints.hub import COMMIT, storage_folder
@@ -14,17 +14,21 @@ _MOST_FILES = 20_000
 
 @dataclass(frozen=True)
 class Located:
-    """The files of a set that are here: the base, and by task the towers and heads."""
+    """The files of a set that are here: the base, and by task the towers and heads.
+
+    ``tangent`` has the towers of tangent fine-tuning that lie beside others of their task.
+    """
 
     base: Path | None
     fine_tuned: Mapping[str, Path]
     heads: Mapping[str, Path]
+    tangent: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
         """All of them."""
         base = [self.base] if self.base is not None else []
-        return [*base, *self.fine_tuned.values(), *self.heads.values()]
+        return [*base, *self.fine_tuned.values(), *self.heads.values(), *self.tangent.values()]
 
     @property
     def size(self) -> int:
@@ -40,7 +44,9 @@ def locate(entry: Published) -> Located:
     here = _Here(entry)
     fine_tuned = {t: here.find(entry.fine_tuned.of(t)) for t in entry.tasks if entry.fine_tuned}
     heads = {t: here.find(entry.heads.of(t)) for t in entry.tasks if entry.heads}
-    return Located(here.find(entry.base), _present(fine_tuned), _present(heads))
+    tangent = {t: here.find(entry.tangent.of(t)) for t in entry.tasks if entry.tangent}
+    parts = (_present(fine_tuned), _present(heads), _present(tangent))
+    return Located(here.find(entry.base), *parts)
 
 
 def remove(entry: Published) -> int:

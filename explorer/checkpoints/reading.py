@@ -102,6 +102,7 @@ def open_checkpoint(
     checkpoint.activation, checkpoint.notes = activation_of(
         contents, collected.classes, layout, checkpoint.shapes
     )
+    checkpoint.linearised = linearised
     if linearised:
         checkpoint.notes.append(f"linearised: the weights are its {part!r}, named by their order")
     if collected.place:

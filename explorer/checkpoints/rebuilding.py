@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from explorer.checkpoints.pickle_machine import Machine, put
-from explorer.checkpoints.records import Blob, Name, Record, refusal, runs_code
+from explorer.checkpoints.records import Blob, Name, Record, described, refusal, runs_code
 from explorer.checkpoints.stored import Storage, StoredTensor, stored_tensor
 
 _STORAGES = {
@@ -26,6 +26,18 @@ _STORAGES = {
     "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
     "_UntypedStorage": torch.uint8,
+}
+# A fixed table: asking torch for an attribute of any name would import the module of that name.
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        *_STORAGES.values(),
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
+        torch.float8_e4m3fn,
+        torch.float8_e5m2,
+    )
 }
 # By numpy's code of kind and size.
 _NUMPY = {
@@ -69,7 +81,7 @@ def set_state(machine: Machine, target: object, state: object) -> object:
 def storage_dtype(kind: object) -> torch.dtype:
     """The element type of a storage class that a file names. Raises ValueError."""
     if not isinstance(kind, Name) or kind.name not in _STORAGES:
-        raise ValueError(f"{str(kind)[:40]} is no kind of storage")
+        raise ValueError(f"{described(kind)} is no kind of storage")
     return _STORAGES[kind.name]
 
 
@@ -98,8 +110,10 @@ def _numpy_dtype(kind: object) -> torch.dtype | None:
     if not isinstance(kind, Record) or not isinstance(kind.arguments, tuple) or not kind.arguments:
         return None
     order = kind.state[1] if isinstance(kind.state, tuple) and len(kind.state) > 1 else "<"
-    code = str(kind.arguments[0])[:8]
-    return None if order == ">" else _NUMPY.get(code.lstrip("<|="))
+    code = kind.arguments[0]
+    if order == ">" or not isinstance(code, str):
+        return None
+    return _NUMPY.get(code[:8].lstrip("<|="))
 
 
 # --- torch -----------------------------------------------------------------------------------
@@ -117,9 +131,10 @@ def _tensor_of_dtype(
     machine: Machine, storage: object, start: object, shape: Any, stride: Any, *rest: object
 ) -> StoredTensor:
     kind = rest[2] if len(rest) > 2 else None
-    dtype = getattr(torch, kind.name, None) if isinstance(kind, Name) else None
-    if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
-        raise ValueError("a tensor without a storage or a type")
+    known = isinstance(kind, Name) and kind.module == "torch"
+    dtype = _DTYPES.get(kind.name) if known else None  # type: ignore[attr-defined]
+    if not isinstance(storage, Storage) or dtype is None:
+        raise ValueError(f"a tensor without a storage, or of the type {described(kind)}")
     return stored_tensor(storage, dtype, shape, stride, start)
 
 
@@ -190,7 +205,7 @@ def _new_with_keywords(machine: Machine, cls: object, arguments: object, _: obje
 def _partial(machine: Machine, function: object = None, *_: object) -> Record:
     """A function with some arguments given, as vision models keep their norm layers."""
     if not isinstance(function, Name) or runs_code(function):
-        raise refusal(machine.source.path, f"prepares a call of {function}"[:100])
+        raise refusal(machine.source.path, f"prepares a call of {described(function)}")
     return Record(Name("functools", "partial"), (function,))
 
 

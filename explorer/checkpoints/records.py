@@ -1,7 +1,8 @@
 """What a pickle names and makes, inert: names that nobody imports, instances of no class, bytes."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sized
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from explorer.errors import CheckpointError
@@ -39,7 +40,40 @@ class Blob:
 
     offset: int
     length: int
-    data: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+
+_LARGEST_NUMBER_SHOWN = 1 << 64
+
+
+def described(value: object) -> str:
+    """A value of a pickle in at most 80 characters: its type and size. Never descends into it.
+
+    The text of a tuple that holds a tuple twice, sixty deep, would have 2 ** 60 parts, and that of
+    a number of more than 4,300 digits raises ValueError.
+    """
+    kind = type(value).__name__
+    if isinstance(value, Name):
+        text = str(value)
+    elif isinstance(value, str):
+        text = f"the text {value[:40]!r}"
+    elif isinstance(value, int):
+        small = abs(value) < _LARGEST_NUMBER_SHOWN
+        text = f"the number {value}" if small else f"a number of {value.bit_length():,} bits"
+    elif isinstance(value, Sized):
+        text = f"a {kind} of {len(value):,}"
+    else:
+        text = f"a {kind}"
+    return text[:80]
+
+
+def key_of(value: object) -> str:
+    """The text of a key by which a file names a storage or an object. Raises ValueError."""
+    if isinstance(value, str) and len(value) <= 200:
+        return value
+    if isinstance(value, int) and abs(value) < _LARGEST_NUMBER_SHOWN:
+        return str(value)
+    raise ValueError(f"{described(value)} is no key")
 
 
 def refusal(path: Path, does: str) -> CheckpointError:

@@ -1,6 +1,7 @@
 """Tensors that still lie in their file: known by shape and dtype, read when they are asked for."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from explorer.errors import CheckpointError
 LARGEST_TENSOR = 2 << 30
 _MOST_DIMENSIONS = 16
 _LARGEST_EXPANDED = 1 << 24
+# What all tensors of a file may take together: each byte several times (tied weights, a module
+# under two names), and besides what small tensors are expanded to (a number for many positions).
+_MOST_TIMES = 4
+_MOST_EXPANDED = 1 << 28
 
 
 @dataclass(eq=False)
@@ -35,7 +40,10 @@ class Storage:
         the process.
         """
         if self.data is not None:
-            return bytearray(self.data[start : start + n_bytes])
+            held = bytearray(self.data[start : start + n_bytes])
+            if len(held) < n_bytes:
+                raise damaged(self.path, "it ends within a tensor")
+            return held
         if self.offset is None:
             raise damaged(self.path, "a tensor's storage is missing")
         try:
@@ -118,6 +126,23 @@ def stored_tensor(
     if numel > max(held, _LARGEST_EXPANDED):
         raise damaged(name, f"a tensor of shape {sizes} repeats a storage of {held} elements")
     return StoredTensor(storage, dtype, sizes, steps, first[0])
+
+
+def check_total(tensors: Iterable[StoredTensor], path: Path) -> None:
+    """Raise CheckpointError when tensors together are much more than the files that hold them.
+
+    Otherwise a file of a few kilobytes could ask for terabytes: tensors that repeat one element, or
+    that all view the same stretch.
+    """
+    counted = list(tensors)
+    held = sum(file.stat().st_size for file in {tensor.storage.path for tensor in counted})
+    total = sum(tensor.n_bytes for tensor in counted)
+    if total > _MOST_TIMES * held + _MOST_EXPANDED:
+        raise CheckpointError(
+            f"{path.name} of {held / 1e6:,.1f} MB claims tensors of {total / 1e9:,.1f} GB, by "
+            "repeating the same bytes, which no checkpoint needs. Save the model's state_dict() as "
+            "safetensors."
+        )
 
 
 def damaged(path: Path, reason: str) -> CheckpointError:

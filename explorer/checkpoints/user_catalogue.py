@@ -60,7 +60,11 @@ def _complete(entry: dict[str, Any]) -> dict[str, Any]:
         return entry | {"base": MODEL_FILE}
     found = set_of_path(folder)
     entry["base"] = found.base.files[0]
-    for key, part in (("fine_tuned", found.fine_tuned), ("heads", found.heads)):
+    for key, part in (
+        ("fine_tuned", found.fine_tuned),
+        ("heads", found.heads),
+        ("tangent", found.tangent),
+    ):
         if part is not None:
             entry[key] = dict(part.by_task or {})
     if found.tasks:

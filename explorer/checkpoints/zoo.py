@@ -63,13 +63,8 @@ class ModelFolder:
 
     def verify(self) -> None:
         """Compare every file with its sha256 in model.json. Raises CheckpointError naming one."""
-        for name, expected in self.card.get("sha256", {}).items():
-            found = hashlib.sha256(self.file(*Path(name).parts).read_bytes()).hexdigest()
-            if found != expected:
-                raise CheckpointError(
-                    f"{name} of the model {self.name!r} is not the file that was published "
-                    f"(its sha256 is {found[:12]}..., not {expected[:12]}...); copy it again."
-                )
+        sums = self.card.get("sha256", {})
+        _verify(self.path, self.name, sums, f"'sha256' in {self.path.name}/{MODEL_FILE}")
 
 
 def embedded_root() -> Path:
@@ -105,17 +100,32 @@ def verify_diffusion(folder: Path) -> int:
     Raises CheckpointError naming a file that is missing or another.
     """
     sums = read_json(folder / "sha256.json")
+    return _verify(folder, folder.name, sums, f"{folder.name}/sha256.json")
+
+
+def _verify(folder: Path, model: str, sums: object, where: str) -> int:
+    """Compare files of a folder with their sha256; how many. Raises CheckpointError naming one."""
     if not isinstance(sums, dict):
-        raise CheckpointError(f"{folder.name}/sha256.json must hold an object.")
+        raise CheckpointError(f"{where} must be a table of names and sums; copy the model again.")
     for name, expected in sums.items():
-        file = folder / name
-        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
+        file = folder / str(name)
+        if not stays_within(file, folder):
+            raise CheckpointError(
+                f"{where} names {str(name)[:60]!r}, which leads out of the folder: nothing outside "
+                "is read. Copy the model again."
+            )
+        found = _sha256(file) if file.is_file() else "missing"
         if found != expected:
             raise CheckpointError(
-                f"{name} of the model {folder.name!r} is not the file that was published "
+                f"{str(name)[:60]} of the model {model!r} is not the file that was published "
                 f"(its sha256 is {found[:12]}, not {str(expected)[:12]}); copy it again."
             )
     return len(sums)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:  # in blocks: a file may be larger than the memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_size(path: Path) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import serving
+import torch
 from playwright.sync_api import expect
 from seeing import status, wait_until_complete
 
@@ -50,6 +51,7 @@ def app(hub, tiny_folder, tmp_path, page):
         "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
         "EXPLORER_CATALOGUE": str(tmp_path / "catalogue.yml"),
         "EXPLORER_PULL": "1",
+        "EXPLORER_UPLOAD": "1",
         "HF_HUB_OFFLINE": "0",  # this hub is of this machine
     }
     env = serving.environment(tiny_folder.parent, tmp_path / "cache") | own
@@ -86,3 +88,38 @@ def test_a_set_is_found_pulled_cancelled_continued_and_opened(app, hub):
     expect(app.get_by_role("combobox").first).to_contain_text("hub-tiny")
     wait_until_complete(app)
     assert status(app) == "all 48–70 test images a task"
+
+
+def test_the_list_is_filtered_and_a_file_that_is_handed_in_becomes_a_task(
+    app, tiny_model, tmp_path
+):
+    app.get_by_role("button", name="find a model…").click()
+    rows = app.locator("li.model")
+    expect(rows.filter(has_text="tall-masks-vit-l-14")).to_be_visible()
+    family = app.get_by_role("combobox", name="family", exact=True)
+    family.select_option("ViT-L/14")
+    expect(rows.filter(has_text="tall-masks-vit-l-14")).to_be_visible()
+    expect(rows.filter(has_text="tall-masks-vit-b-32")).to_have_count(0)
+
+    # By the keyboard alone: only what is here. None of this family is; the list says what to do.
+    app.get_by_role("checkbox", name="here already").focus()
+    app.keyboard.press("Space")
+    expect(rows).to_have_count(0)
+    relax = app.locator(".picker .none button")
+    expect(relax.filter(has_text="without family ViT-L/14")).to_be_visible()
+    app.get_by_role("button", name=re.compile("^without here already: [1-9]")).focus()
+    app.keyboard.press("Enter")
+    expect(app.get_by_role("checkbox", name="here already")).not_to_be_checked()
+    expect(rows.filter(has_text="tall-masks-vit-l-14")).to_be_visible()
+    family.select_option("")
+
+    task = tiny_model.tasks[0]
+    path = tmp_path / f"{task}-mine.pt"
+    tuned = {key: 1.01 * tensor for key, tensor in tiny_model.base.items()}
+    # What is not the tower's makes the file several parts long.
+    torch.save({"state_dict": tuned, "optimizer": {"state": torch.zeros(700_000)}}, path)
+    app.get_by_label("checkpoint file").set_input_files(path)
+    expect(app.get_by_role("combobox").first).to_contain_text(f"tiny+{task}-mine")
+    wait_until_complete(app)
+    slider = app.get_by_role("slider", name=re.compile(f"from {task}-mine.pt$"))
+    expect(slider).to_be_visible()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from explorer.app import notebook
+from explorer.app.shared_models import SHELF
 
 HUB = "hub:"
 MAY_PULL = "EXPLORER_PULL"
+MAY_UPLOAD = "EXPLORER_UPLOAD"
+_NO = ("", "0", "no", "off", "false")
 _SHOWN = ("name", "title", "family", "kind", "tasks", "where", "licence", "local", "caveats")
 
 
@@ -21,9 +25,17 @@ def may_pull() -> bool:
     without it a notebook may, and a served app, which anybody might open, may not.
     """
     given = os.environ.get(MAY_PULL, "").lower()
-    if given:
-        return given not in ("0", "no", "off", "false")
-    return notebook.in_kernel()
+    return given not in _NO if given else notebook.in_kernel()
+
+
+def may_upload() -> bool:
+    """Whether checkpoints may be handed in through the browser: where EXPLORER_UPLOAD says so."""
+    return os.environ.get(MAY_UPLOAD, "").lower() not in _NO
+
+
+def may_name_paths() -> bool:
+    """Whether a path of this machine may be opened: not on a server for strangers."""
+    return SHELF.offered is None
 
 
 def catalogue_rows(addresses: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -33,6 +45,33 @@ def catalogue_rows(addresses: Sequence[str] = ()) -> list[dict[str, Any]]:
     table = catalog().reset_index()
     known = [_row(entry) for entry in table.to_dict("records") if entry["kind"] != "diffusion"]
     return [*known, *[address_row(address) for address in addresses]]
+
+
+def path_row(path: str) -> dict[str, Any]:
+    """A row for a folder or a file of checkpoints: a model, or towers to add to the open model.
+
+    Raises CheckpointError for a path with neither.
+    """
+    from explorer.checkpoints.finding import resolve
+    from explorer.checkpoints.folders import towers_of_path
+    from explorer.checkpoints.zoo import ModelFolder
+    from explorer.errors import CheckpointError
+
+    place = Path(path).expanduser()
+    row: dict[str, Any] = {"name": path, "kind": "local", "where": str(place), "local": "yes"}
+    try:
+        found = resolve(place) if place.is_dir() else None
+    except CheckpointError:  # no base among them
+        found = None
+    if isinstance(found, ModelFolder):
+        return _row(row | {"title": found.title, "tasks": ", ".join(found.tasks)})
+    if found is not None and found.tasks:
+        row |= {"title": "checkpoints with their base", "tasks": ", ".join(found.tasks)}
+        return _row(row)
+    towers = towers_of_path(place)
+    many = f"{len(towers)} checkpoints" if len(towers) > 1 else "a checkpoint"
+    row |= {"title": f"{many} without a base", "tasks": ", ".join(towers)}
+    return _row(row) | {"opens": False, "adds": True}
 
 
 def address_row(address: str) -> dict[str, Any]:
@@ -54,7 +93,13 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
     size = entry.get("size")
     megabytes = float(size) if isinstance(size, int | float) and not math.isnan(size) else None
     problem = str(entry.get("problem", ""))
-    return row | {"size": megabytes, "problem": problem, "opens": _opens(row, problem)}
+    return row | {
+        "size": megabytes,
+        "problem": problem,
+        "opens": _opens(row, problem),
+        "adds": False,
+        "by_path": False,
+    }
 
 
 def _opens(row: dict[str, Any], problem: str) -> bool:
