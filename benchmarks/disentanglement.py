@@ -33,7 +33,8 @@ def measure(quick: bool = False) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         rows = streamed(model, Store(folder), 9 if quick else 21)
     rows += agreement(model, 3 if quick else 7)
-    rows += linear(model)
+    with tempfile.TemporaryDirectory() as folder:
+        rows += linear(model, Store(folder))
     rows += kernel(model, 12 if quick else 24)
     return rows + ratio(model, 3 if quick else 5)
 
@@ -73,14 +74,15 @@ def agreement(model: ex.Model, points: int) -> list[Row]:
     return [Row("predictions unlike float32's", differ, "", f"of {maps[0].size:,}")]
 
 
-def linear(model: ex.Model) -> list[Row]:
-    """A linearised space: the derivatives once, then maps and sliders."""
+def linear(model: ex.Model, store: Store) -> list[Row]:
+    """A linearised space: the derivatives once, then maps and sliders, and a map from the store."""
     rows = []
     for space in ("posthoc", "tangent"):
 
-        def draw(shift: float, space: str = space) -> None:
+        def draw(shift: float, space: str = space, model: ex.Model = model) -> None:
             alphas = np.linspace(-3 + shift, 3 + shift, 21)
-            ex.disentanglement(model, PAIR, alphas, n=IMAGES, space=space).result(False)
+            run = ex.disentanglement(model, PAIR, alphas, n=IMAGES, space=space, store=store)
+            run.result(False)
 
         start = time.perf_counter()
         draw(0.0)
@@ -91,6 +93,12 @@ def linear(model: ex.Model) -> list[Row]:
             Row(f"map, {space}, the first", prepared, "s", f"21 x 21, 2 x {IMAGES} images"),
             median_row(f"map, {space}, every later one", again, note="another range each"),
         ]
+        opened = ex.open_model("glyphs", device="cpu")
+        start = time.perf_counter()
+        draw(0.0, model=opened)
+        reopened = time.perf_counter() - start
+        note = "in a model just opened, its weights read anew"
+        rows.append(Row(f"map, {space}, from the store", reopened, "s", note))
     return rows
 
 

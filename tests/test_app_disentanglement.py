@@ -12,6 +12,8 @@ from PIL import Image
 import explorer as ex
 from explorer.app import links as app_links
 from explorer.app.disentanglement import links
+from explorer.app.disentanglement.charts import Carried, Eigenfunctions, PairMatrix
+from explorer.app.disentanglement.computing import Computing
 from explorer.app.disentanglement.differing import count_sentence, differing
 from explorer.app.disentanglement.layers import (
     colour_limits,
@@ -21,8 +23,10 @@ from explorer.app.disentanglement.layers import (
     upsampled,
 )
 from explorer.app.disentanglement.lens import DisentanglementLens
-from explorer.app.disentanglement.spec import MapSpec
+from explorer.app.disentanglement.picture import Picture
+from explorer.app.disentanglement.spec import KernelSpec, MapSpec, PairsSpec, methods
 from explorer.app.disentanglement.state import MapState
+from explorer.app.disentanglement.work import Work
 from explorer.app.lenses import hand_over
 from explorer.app.shell import Shell
 from explorer.recipe import Recipe
@@ -245,6 +249,85 @@ def test_a_narrower_range_takes_the_point_inside(state):
     assert state.point == (1, 0)
 
 
+# Kinds of map
+
+
+def test_every_method_of_two_tasks_is_a_kind_of_map():
+    offered = methods()
+    assert {"ties", "dare", "weight_averaging", "iso_c"} <= {*offered}
+    assert not {"task_arithmetic", "slerp", "tall_masks"} & {*offered}
+    assert all(offered.values()), "each says what it does"
+
+
+def test_every_method_offered_merges_single_vectors_too(tiny_model):
+    for name in methods():
+        if name == "wudi":  # 300 steps a cell
+            continue
+        found = ex.disentanglement(tiny_model, ("digits", "letters"), [0, 1], n=8, method=name)
+        assert found.result().attrs["complete"], name
+
+
+def test_one_merging_method_is_mapped_at_a_time_beside_the_sums(state):
+    state.show_method("ties")
+    assert (state.maps, state.method) == (("weights", "tangent", "ties"), "ties")
+    state.show("lines", True)
+    assert state.maps == ("weights", "tangent", "lines", "ties")
+    state.show("dare", True)
+    assert state.method == "dare"
+    with pytest.raises(ex.RecipeError, match="not dare and ties; pin"):
+        state.set_maps(["dare", "ties"])
+    with pytest.raises(ex.UnknownNameError, match=r"'tiez'.*'ties'"):
+        state.show_method("tiez")
+    state.show_method("")
+    assert (state.maps, state.method) == (("weights", "tangent", "lines"), "")
+    state.set_maps(["ties"])
+    with pytest.raises(ex.RecipeError, match="At least one"):
+        state.show_method("")
+
+
+def test_a_map_of_a_merging_method_says_so_in_its_title_its_code_and_its_link(state, tiny_model):
+    state.set_points(9)
+    state.set_n(10)
+    state.show_method("weight_averaging")
+    spec = state.specs[-1]
+    assert (spec.title, spec.space, spec.method) == (
+        "weight averaging",
+        "weights",
+        "weight_averaging",
+    )
+    again = eval(spec.to_python(), {"ex": ex, "np": np, "m": tiny_model}).result()
+    assert again.attrs["method"] == "weight_averaging"
+    state.pin(spec)
+    there = MapState(("digits", "letters", "hearts"), "tiny")
+    assert links.apply(app_links.read(links.to_query(state)), there) == []
+    assert (there.specs, there.pins) == (state.specs, (spec,))
+
+
+def test_the_lens_maps_a_merging_method_by_the_same_function(tiny_model):
+    pair = ("digits", "letters")
+    expected = ex.disentanglement(
+        tiny_model, pair, np.linspace(-3, 3, 9), n=20, method="ties"
+    ).result()
+
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=QUICK)
+        lens.display()
+        lens.drawing.plane._handle_msg({"kind": "method", "name": "ties"})
+        await lens.settled()
+        xr.testing.assert_equal(lens.results["ties"], expected)
+        assert lens.drawing.plane.method == "ties"
+        (display,) = lens.drawing.displays
+        titles = [place.map.figure.title.text for place in display.board._places[:2]]
+        assert titles == ["Standard", "ties"]
+        assert [place.view.visible for place in display.board._places[:3]] == [True, True, False]
+        lens.drawing.plane._handle_msg({"kind": "method", "name": ""})
+        assert lens.drawing.plane.method == ""
+        assert lens.state.maps == ("weights",)
+        lens.close()
+
+    run(main())
+
+
 # The lens
 
 
@@ -304,6 +387,9 @@ def test_stopping_keeps_what_is_there_and_going_on_finishes_it(tiny_model):
         await lens.settled()
         assert not lens.complete
         assert lens.drawing.notices.action == "go on"
+        assert 0 < lens.computing.progress < 1
+        said = lens.drawing.notices.text
+        assert said.startswith(f"stopped at {lens.computing.progress:.0%}; veiled cells")
         lens.go_on()
         await lens.settled()
         assert lens.complete
@@ -481,6 +567,188 @@ def test_a_netcdf_file_holds_every_map_on_screen_pinned_ones_too(tiny_model, tmp
     run(main())
 
 
+@pytest.fixture
+def few_pairs(monkeypatch):
+    """All pairs in a second or so."""
+    monkeypatch.setattr("explorer.app.disentanglement.computing.PAIRS_IMAGES", 10)
+
+
+def test_all_pairs_fill_in_behind_the_maps_while_no_tab_asks_for_them(tiny_model, few_pairs):
+    expected = ex.disentanglement_pairs(tiny_model, n=10).result()
+
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=QUICK)
+        pictures, texts = [], []
+        computed = lens.computing._show
+        lens.computing._show = lambda picture: (
+            pictures.append((type(picture.spec).__name__, bool(picture.result.attrs["complete"]))),
+            computed(picture),
+            texts.append(lens.drawing._status()),
+        )
+        lens.display()
+        await lens.settled()
+        assert lens.complete
+        assert not any(complete for kind, complete in pictures if kind == "PairsSpec")
+        await lens.computing.runner.settled()
+        first = [kind for kind, _ in pictures].index("PairsSpec")
+        assert pictures[first - 1] == ("MapSpec", True), "the maps come first"
+        assert any("every cell is computed; all pairs fill in behind: " in t for t in texts)
+        xr.testing.assert_equal(lens.pairs.result, expected)
+        assert not lens.busy
+        assert lens.drawing.notices.text == "every cell is computed"
+        lens.close()
+
+    run(main())
+
+
+def test_what_a_person_asks_for_goes_before_all_pairs_which_lose_nothing(tiny_model, few_pairs):
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=QUICK)
+        lens.display()
+        while lens.pairs is None or lens.pairs.result.attrs["pairs_done"] < 1:
+            await asyncio.sleep(0.005)
+        work = lens.computing._works[lens.pairs_spec]
+        lens.state.set_pair("hearts", "letters")
+        done = lens.pairs.result.attrs["pairs_done"]
+        await lens.settled()
+        assert lens.complete
+        assert list(lens.results["weights"]["task"].values) == ["hearts", "letters"]
+        assert done <= lens.pairs.result.attrs["pairs_done"] < 3
+        assert lens.computing._works[lens.pairs_spec] is work, "it was left and goes on"
+        await lens.computing.runner.settled()
+        assert lens.pairs.result.attrs["complete"]
+        lens.close()
+
+    run(main())
+
+
+def test_a_large_network_measures_all_pairs_only_while_their_tab_is_open(
+    tiny_model, few_pairs, monkeypatch
+):
+    monkeypatch.setattr("explorer.app.disentanglement.computing.LIGHT", 1000)
+
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=QUICK)
+        lens.display()
+        await lens.computing.runner.settled()
+        assert lens.complete
+        assert lens.pairs is None
+        lens.open_tab("pairs")
+        await lens.settled()
+        assert lens.pairs.result.attrs["complete"]
+        lens.close()
+
+    run(main())
+
+
+def test_all_pairs_by_lines_follow_its_numbers_and_by_a_method_are_its_maps(tiny_model, few_pairs):
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=f"{QUICK}&view.pairs=lines&view.lines=0.2,0.5")
+        lens.display()
+        lens.open_tab("pairs")
+        await lens.settled()
+        assert lens.pairs.result.attrs["schedule"] == "lines:0.2,0.5"
+        assert lens.drawing.lines.visible
+        lens.state.set_lines(0.3, 0.4)
+        await lens.settled()
+        assert lens.pairs.result.attrs["schedule"] == "lines:0.3,0.4"
+        assert "view.lines=0.3,0.4" in links.to_query(lens.state)
+        lens.drawing.pairs_kinds._handle_msg({"kind": "choose", "name": "ties"})
+        await lens.settled()
+        assert (lens.pairs.result.attrs["method"], lens.pairs.result.attrs["schedule"]) == (
+            "ties",
+            "",
+        )
+        lens.close()
+
+    run(main())
+
+
+def test_the_matrix_and_the_kernel_say_how_many_images_and_which_seed(tiny_model, few_pairs):
+    pairs = ex.disentanglement_pairs(tiny_model, n=60, seed=4, alphas=[-1, 0, 1]).result()
+    matrix = PairMatrix({"digits": "Digits", "letters": "Letters", "hearts": "Hearts"})
+    matrix.show(pairs, "Tangent")
+    assert matrix.figure.title.text.endswith(": Tangent")
+    assert matrix.subtitle.text == (
+        "3 of 3 pairs · 3 × 3 cells each · 48–60 images a task · seed 4"
+    )
+    kernel = ex.kernel_localisation(tiny_model, ("digits", "hearts"), n=3, rank=4, seed=5).result()
+    for chart in (Eigenfunctions(), Carried()):
+        chart.show(kernel, ("Digits", "Hearts"))
+        assert chart.subtitle.text == "the 4 largest · 3 images a task · seed 5"
+        assert [item.label.value for item in chart._items] == ["Digits", "Hearts"]
+        chart.show(None, ("Digits", "Hearts"))
+        assert chart.subtitle.text == ""
+        assert not chart.source.data["rank"]
+
+
+def test_what_each_eigenfunction_carries_of_a_task_vector_is_drawn(tiny_model):
+    kernel = ex.kernel_localisation(tiny_model, ("digits", "hearts"), n=3, rank=4).result()
+    chart = Carried()
+    chart.show(kernel, ("Digits", "Hearts"))
+    carried = kernel["carried"].values
+    for name, expected in zip(chart.names, carried, strict=True):
+        np.testing.assert_array_equal(chart.source.data[name], expected)
+    assert chart.figure.y_range.end > carried.max() > 0
+    together = f"{carried[0].sum():.0%} for Digits, {carried[1].sum():.0%} for Hearts"
+    assert chart.figure.title.text.endswith(together)
+
+
+def test_a_kernel_of_another_seed_is_not_drawn(tiny_model):
+    lens = DisentanglementLens(tiny_model)
+    display = lens.display()
+    display.turn_to("kernel")
+    result = ex.kernel_localisation(tiny_model, lens.state.pair, n=3, rank=4).result()
+    lens.kernel = Picture(KernelSpec(lens.state.pair, 1), result)
+    for chart in (display._kernel, display._carried):
+        chart.arrived()
+    assert not len(display.eigenfunctions.source.data["rank"])
+    lens.state.set_seed(1)
+    display.show_kernel(lens.kernel)
+    assert len(display.eigenfunctions.source.data["rank"]) == 4
+    assert len(display.carried.source.data["rank"]) == 4
+    lens.close()
+
+
+def test_a_late_picture_never_takes_the_place_of_the_right_one(tiny_model):
+    lens = DisentanglementLens(tiny_model)
+    lens.open_tab("pairs")
+    pairs = xr.Dataset(attrs={"pairs_done": 1})
+    right = Picture(PairsSpec(0, "weights"), pairs), Picture(lens.kernel_spec, pairs)
+    for picture in right:
+        lens._computed(picture)
+    other = (lens.state.pair[1], lens.state.pair[0])
+    for late in (PairsSpec(3), PairsSpec(0, "tangent"), KernelSpec(other, 0)):
+        lens._computed(Picture(late, pairs))
+    assert (lens.pairs, lens.kernel) == right
+    newer = Picture(lens.pairs_spec, xr.Dataset(attrs={"pairs_done": 2}))
+    lens._computed(newer)
+    assert lens.pairs is newer
+    lens.close()
+
+
+def test_the_results_used_longest_ago_are_forgotten_first(tiny_model, monkeypatch):
+    monkeypatch.setattr("explorer.app.disentanglement.computing.REMEMBERED", 2)
+    shown = []
+    computing = Computing(tiny_model, shown.append, shown.append, lambda busy: None)
+
+    def finish(spec):
+        work = Work(spec, lambda: None)
+        work.latest, work.finished = Picture(spec, xr.Dataset()), True
+        computing._moved(work, 1.0)
+
+    first, second, third = (PairsSpec(seed) for seed in range(3))
+    finish(first)
+    finish(second)
+    computing.want([first])  # used again
+    finish(third)
+    shown.clear()
+    computing.want([first, third])
+    assert [picture.spec for picture in shown] == [first, third]
+    assert second not in computing._results
+    computing.close()
+
+
 @pytest.mark.parametrize("space", ["weights", "posthoc"])
 def test_all_pairs_are_measured_in_the_space_that_is_chosen(tiny_model, monkeypatch, space):
     monkeypatch.setattr("explorer.app.disentanglement.computing.PAIRS_IMAGES", 10)
@@ -494,15 +762,15 @@ def test_all_pairs_are_measured_in_the_space_that_is_chosen(tiny_model, monkeypa
         assert lens.pairs.spec == lens.pairs_spec
         xr.testing.assert_equal(lens.pairs.result, expected)
         other = "tangent" if space == "weights" else "weights"
-        lens.drawing.spaces._handle_msg({"kind": "choose", "name": other})
-        assert lens.state.pairs_space == other
+        lens.drawing.pairs_kinds._handle_msg({"kind": "choose", "name": other})
+        assert lens.state.pairs_kind == other
         await lens.settled()
-        assert lens.pairs.spec.space == other
+        assert lens.pairs.spec.kind == other
         assert lens.pairs.result.attrs["space"] == other
         assert f"view.pairs={other}" in links.to_query(lens.state) or other == "weights"
-        lens.drawing.spaces._handle_msg({"kind": "choose", "name": "flat"})
+        lens.drawing.pairs_kinds._handle_msg({"kind": "choose", "name": "flat"})
         assert "'flat'" in lens.sentences[-1]
-        assert lens.state.pairs_space == other
+        assert lens.state.pairs_kind == other
         lens.close()
 
     run(main())

@@ -171,6 +171,10 @@ def test_a_link_restores_recipe_focus_chart_switches_and_prompts(state):
     assert asked == {"emoji": words}
 
 
+def test_a_link_may_name_its_own_lens(state):
+    assert links.apply(links.read("view.lens=arithmetic&view.focus=mnist"), state) == ([], {})
+
+
 def test_an_empty_link_changes_nothing():
     state, wrong, asked = follow("")
     assert (state.recipe, wrong, asked) == (recipe(), [], {})

@@ -1,7 +1,11 @@
 """Disentanglement maps: equal to the definition computed naively, streamed, labelled."""
 
+import copy
+import sys
 import threading
+import time
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +18,42 @@ import explorer as ex
 from explorer.compute.cascade import distances, settled
 from explorer.measures import plane as plane_module
 from explorer.measures.grid import Grid, nearest_measured
-from explorer.measures.plane import LinearPlane, Subset, WeightPlane
+from explorer.measures.plane import LinearPlane, Subset, WeightPlane, as_it_is
 from explorer.models.tangent import linearised_features
 from explorer.models.towers import build_tower, load_weights
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for the benchmarks
 
 PAIR = ("digits", "letters")
 FIVE = [-3.0, -1.2, 0.0, 0.6, 3.0]
 SPACES = ["weights", "posthoc", "tangent"]
 
 
-def brute_force(model, pair, points, n, space="weights", schedule=None, seed=0):
+def summed(taus, coefficients):
+    """Task arithmetic: a1 tau1 + a2 tau2."""
+    return {k: sum(a * tau[k] for a, tau in zip(coefficients, taus, strict=True)) for k in taus[0]}
+
+
+def by_ties(taus, coefficients):
+    """TIES (trim to a fifth, elect signs, mean of those that agree), plainly and in float64."""
+    active = [(a, tau) for a, tau in zip(coefficients, taus, strict=True) if a]
+    if not active:
+        return {k: torch.zeros_like(t) for k, t in taus[0].items()}
+    rows = []
+    for a, tau in active:
+        flat = np.concatenate([tensor.numpy().ravel() for tensor in tau.values()])
+        least = np.sort(np.abs(flat))[-int(0.2 * len(flat))]
+        rows.append(a * np.where(np.abs(flat) >= least, flat, 0.0))
+    rows = np.array(rows)
+    elected = np.sign(rows.sum(0))
+    elected[elected == 0] = -1 if elected.sum() < 0 else 1
+    agrees = np.sign(rows) == elected
+    mean = np.where(agrees, rows, 0.0).sum(0) / np.maximum(agrees.sum(0), 1)
+    parts = torch.from_numpy(mean).split([tensor.numel() for tensor in taus[0].values()])
+    return {k: p.view_as(taus[0][k]) for k, p in zip(taus[0], parts, strict=True)}
+
+
+def brute_force(model, pair, points, n, space="weights", schedule=None, seed=0, merge=summed):
     """(error, accuracy), each (task, a1, a2): the definition in float64, cell by cell."""
     base = {key: tensor.double() for key, tensor in model.base.items()}
     taus = [{k: t.double() for k, t in model.task_vector(task, space).items()} for task in pair]
@@ -43,7 +73,7 @@ def brute_force(model, pair, points, n, space="weights", schedule=None, seed=0):
         images, labels, _ = model.images(pair[t])
         chosen = model.task(pair[t]).order("test", seed)[:n]
         x = (torch.tensor(images[chosen]).permute(0, 3, 1, 2).double() / 255 - mean) / std
-        edit = {k: (a1 * taus[0][k] + a2 * taus[1][k]) * scale(k) for k in base}
+        edit = {k: tensor * scale(k) for k, tensor in merge(taus, (a1, a2)).items()}
         if space == "weights":
             features = functional_call(tower, {k: base[k] + edit[k] for k in base}, (x,))
         else:
@@ -98,6 +128,17 @@ def test_a_map_with_a_schedule_equals_the_definition(tiny_model, space):
     np.testing.assert_array_equal(found["error"], error)
     np.testing.assert_array_equal(found["accuracy"], accuracy)
     assert found.attrs["schedule"] == "lines:0.3,0.8"
+
+
+@pytest.mark.parametrize("pair", [PAIR, ("hearts", "digits")], ids="-".join)
+def test_a_map_of_ties_equals_the_definition_computed_naively(tiny_model, pair):
+    found = ex.disentanglement(tiny_model, pair, FIVE, n=40, method="ties", seed=3).result()
+    error, accuracy = brute_force(tiny_model, pair, FIVE, 40, seed=3, merge=by_ties)
+    assert error.max() > 0.2
+    np.testing.assert_array_equal(found["error"], error)
+    np.testing.assert_array_equal(found["accuracy"], accuracy)
+    plain = ex.disentanglement(tiny_model, pair, FIVE, n=40, seed=3).result()
+    assert (found["error"] != plain["error"]).any()
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -240,6 +281,52 @@ def test_a_stream_of_cells_gives_what_each_gives_alone_in_order(tiny_model, in_b
     assert [[len(x) for x in pair] for pair in streamed] == [[40, 30]] * len(cells)
     for found, expected in zip(streamed, alone, strict=True):
         np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+
+
+def test_a_tower_may_be_run_in_another_way_that_follows_its_weights(tiny_model):
+    batches = []
+
+    def counted(tower):
+        return lambda x: batches.append(len(x)) or tower(x)
+
+    recipe = ex.Recipe("tiny", dict.fromkeys(PAIR, 1.0))
+    usual, other = (
+        WeightPlane(subset_of(tiny_model), recipe, "float32", forward)
+        for forward in (as_it_is, counted)
+    )
+    for cell in [(0.0, 0.0), (1.5, -2.0)]:
+        for found, expected in zip(
+            other.predict(cell, (40, 30)), usual.predict(cell, (40, 30)), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+    assert batches == [40, 30] * 2
+
+
+def test_the_fastest_way_is_chosen_of_those_that_run_and_follow_the_weights(monkeypatch):
+    from benchmarks import _forwards
+
+    def slow(tower):
+        return lambda x: time.sleep(0.01) or tower(x)
+
+    def frozen(tower):
+        return copy.deepcopy(tower)
+
+    def refused(tower):
+        raise RuntimeError("there is no such device")
+
+    ways = {"slow": slow, "plain": as_it_is, "frozen": frozen, "refused": refused}
+    monkeypatch.setattr(_forwards, "WAYS", ways)
+    tower = torch.nn.Linear(3, 2)
+
+    def change(k):
+        torch.nn.init.constant_(tower.weight, float(k + 1))
+
+    rows, chosen = _forwards.compare(tower, change, torch.ones(5, 3), 5, "", 1e-3)
+    assert chosen.name == "plain"
+    notes = {row.what: row.note for row in rows}
+    assert "not to be chosen" in notes["frozen"]
+    assert notes["refused"] == "not run: there is no such device"
+    assert notes["chosen"] == "plain"
 
 
 def test_an_error_in_a_cell_reaches_the_one_who_waits(tiny_model):
@@ -543,10 +630,37 @@ def test_pairs_are_the_means_of_single_maps(tiny_model):
             cell = last.sel(task1=row, task2=column)
             assert float(cell["mean_error"]) == numbers[0]
             assert float(cell["search_region_error"]) == numbers[1]
+    assert last["n"].values.tolist() == [20, 20, 20]
+    assert last.attrs["stored"] == "saved"
     with pytest.raises(ex.RecipeError, match="two different tasks"):
         ex.disentanglement_pairs(tiny_model, ["digits"])
     with pytest.raises(ex.UnknownNameError):
         ex.disentanglement_pairs(tiny_model, ["digits", "shapes"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"schedule": ex.lines(0.2, 0.8)}, {"method": "ties", "options": {"density": 0.5}}],
+    ids=["lines", "ties"],
+)
+def test_pairs_can_be_measured_by_a_schedule_or_a_method(tiny_model, more):
+    points = [-1.0, 0.0, 1.0]
+    pairs = ex.disentanglement_pairs(tiny_model, PAIR, n=20, alphas=points, **more).result()
+    single = ex.disentanglement(tiny_model, PAIR, points, n=20, **more).result()
+    found = float(pairs["mean_error"].sel(task1=PAIR[0], task2=PAIR[1]))
+    assert found == float(ex.disentanglement_summary(single)["mean_error"][0]) > 0
+    plain = ex.disentanglement_pairs(tiny_model, PAIR, n=20, alphas=points).result()
+    assert found != float(plain["mean_error"][0, 1])
+    with pytest.raises(ex.RecipeError, match="no such option"):
+        ex.disentanglement_pairs(tiny_model, method="ties", options={"densty": 1})
+
+
+def test_a_partial_of_pairs_follows_every_cell_so_that_one_may_turn_away_soon(tiny_model):
+    partials = list(ex.disentanglement_pairs(tiny_model, n=10, alphas=[-1, 0, 1], store=False))
+    assert len(partials) == 3 * 9
+    assert [p.attrs["pairs_done"] for p in partials] == [0] * 8 + [1] * 9 + [2] * 9 + [3]
+    assert [p.attrs["complete"] for p in partials] == [0] * 26 + [1]
+    assert partials[0].attrs["current"] == "digits and letters"
 
 
 def test_averaging_is_mapped_in_a_linear_space_as_accuracy_measures_it(tiny_model):

@@ -111,9 +111,11 @@ def test_results_of_probes_say_so_and_are_kept_apart(tiny_model, probed):
     recipe = ex.Recipe(base=tiny_model.name)
     assert ex.accuracy(probed, recipe).attrs["heads"] == "linear probe"
     assert ex.accuracy(tiny_model, recipe).attrs["heads"] == "zero-shot"
-    assert probed.heads_made_of() != tiny_model.heads_made_of()
+    tasks = tiny_model.tasks
+    assert probed.heads_made_of(tasks) != tiny_model.heads_made_of(tasks)
+    assert probed.heads_made_of(tasks[:1]) != probed.heads_made_of(tasks[1:2])
     again = ex.with_probes(tiny_model, seed=1)
-    assert probed.heads_made_of() != again.heads_made_of()
+    assert probed.heads_made_of(tasks) != again.heads_made_of(tasks)
 
 
 def test_a_map_of_a_probed_model_is_that_of_its_definition(probed):

@@ -14,7 +14,7 @@ import xarray as xr
 
 import explorer as ex
 from explorer.compute.store import Store
-from explorer.measures.plane import WeightPlane
+from explorer.measures.plane import LinearPlane, WeightPlane
 
 PAIR = ("digits", "letters")
 POINTS = [-1.5, 0.0, 0.6, 2.1]
@@ -24,13 +24,18 @@ POINTS = [-1.5, 0.0, 0.6, 2.1]
 def counted(monkeypatch):
     """Cells that were computed, as (cell, counts)."""
     cells = []
-    predict = WeightPlane.predict
 
-    def counting(self, cell, counts, *more):
-        cells.append((cell, counts))
-        return predict(self, cell, counts, *more)
+    def count(plane):
+        predict = plane.predict
 
-    monkeypatch.setattr(WeightPlane, "predict", counting)
+        def counting(self, cell, counts, *more):
+            cells.append((cell, counts))
+            return predict(self, cell, counts, *more)
+
+        monkeypatch.setattr(plane, "predict", counting)
+
+    count(WeightPlane)
+    count(LinearPlane)
     return cells
 
 
@@ -46,6 +51,42 @@ def test_a_map_that_was_computed_opens_at_once_and_is_the_same(tiny_model, count
     assert [p.attrs["complete"] for p in again] == [1]
     xr.testing.assert_identical(again[0], first)
     assert first.attrs["stored"] == "saved"
+
+
+@pytest.mark.parametrize("space", ["posthoc", "tangent"])
+@pytest.mark.parametrize("schedule", [None, ex.lines(0.2, 0.7)], ids=str)
+def test_a_linear_map_on_disk_opens_without_a_derivative(
+    tiny_folder, counted, monkeypatch, space, schedule
+):
+    more = {"space": space, "schedule": schedule}
+    first = disentanglement(ex.open_model(tiny_folder, device="cpu"), **more)
+    assert first.attrs["stored"] == "saved"
+    assert len(counted) == 16 + 2, "and the two edits at coefficient 1"
+    counted.clear()
+
+    def refused(*_arguments):
+        raise AssertionError("a derivative was computed")
+
+    monkeypatch.setattr("explorer.compute.references.jacobian_product", refused)
+    (again,) = list(
+        ex.disentanglement(
+            ex.open_model(tiny_folder, device="cpu"), PAIR, POINTS, **{"n": 20} | more
+        )
+    )
+    xr.testing.assert_identical(again, first)
+    assert counted == []
+
+
+def test_maps_of_other_spaces_and_schedules_share_no_cells(tiny_model, counted):
+    for space in ("weights", "posthoc", "tangent"):
+        for schedule in (None, ex.lines(0.1, 0.9)):
+            counted.clear()
+            more = {"space": space, "schedule": schedule}
+            found = disentanglement(tiny_model, **more)
+            assert len({cell for cell, _ in counted if set(cell) <= {*POINTS}}) == 16
+            alone = disentanglement(tiny_model, **more, store=False)
+            xr.testing.assert_equal(found, alone)
+    assert len({kept.title for kept in Store().listing()}) == 6
 
 
 def test_a_known_map_of_more_images_than_a_preview_needs_no_preview(tiny_model, counted):
@@ -96,20 +137,25 @@ def test_other_weights_under_the_same_name_are_other_content(tiny_model, tiny_fo
     assert len(counted) == 16
 
 
+# On a slow machine: otherwise a map in a linear space is over before it can be killed.
 KILLED = """
-import sys
+import sys, time
 import explorer as ex
+from explorer.measures.plane import LinearPlane
+predict = LinearPlane.predict
+LinearPlane.predict = lambda *arguments: time.sleep(0.02) or predict(*arguments)
 model = ex.open_model(sys.argv[1], device="cpu")
-for partial in ex.disentanglement(model, ("digits", "letters"), [i / 2 for i in range(-6, 7)]):
+points = [i / 2 for i in range(-6, 7)]
+for partial in ex.disentanglement(model, ("digits", "letters"), points, space=sys.argv[2]):
     print(partial.attrs["resolution"], partial.attrs["cells_done"], flush=True)
 """
 
 
-def test_a_killed_run_resumes_and_gives_the_same_file(tiny_folder, tmp_path, counted):
+@pytest.mark.parametrize("space", ["weights", "posthoc", "tangent"])
+def test_a_killed_run_resumes_and_gives_the_same_file(tiny_folder, tmp_path, counted, space):
     points = [i / 2 for i in range(-6, 7)]
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tiny_folder)], stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, "-c", KILLED, str(tiny_folder), space]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             resolution, _, done = line.rpartition(" ")
             if resolution.startswith("13 x 13") and int(done) > 60:
@@ -119,10 +165,10 @@ def test_a_killed_run_resumes_and_gives_the_same_file(tiny_folder, tmp_path, cou
     (kept,) = Store().listing()
     assert 60 < kept.cells < 169
     model = ex.open_model(tiny_folder, device="cpu")
-    resumed = ex.disentanglement(model, PAIR, points).result()
+    resumed = ex.disentanglement(model, PAIR, points, space=space).result()
     assert len(counted) == 169 - kept.cells
     Store().clear()
-    whole = ex.disentanglement(model, PAIR, points).result()
+    whole = ex.disentanglement(model, PAIR, points, space=space).result()
     for name, dataset in (("resumed", resumed), ("whole", whole)):
         dataset.to_netcdf(tmp_path / name, engine="h5netcdf")
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
@@ -145,6 +191,35 @@ def test_the_sets_used_longest_ago_are_dropped_beyond_the_cap(tmp_path):
         cells.put(2.0 + i, 0.0, bytes(2500))
     assert cells.note == "not saved: the cache holds at most 0.01 MB"
     assert sum(kept.megabytes for kept in store.listing()) <= 0.01
+
+
+def test_cells_that_are_put_together_are_one_transaction(tmp_path):
+    store = Store(tmp_path)
+    cells = store.set("a", "map a")
+    statements = []
+    cells._connection.set_trace_callback(statements.append)
+    cells.put_all({(float(i), 0.0): bytes(30) for i in range(200)})
+    assert sum(s.startswith("BEGIN") for s in statements) == 1
+    cells.close()
+    (kept,) = store.listing()
+    assert kept.cells == 200
+    assert kept.megabytes == pytest.approx(200 * (30 + 110) / 1e6)
+
+
+def test_every_cell_is_on_disk_when_a_run_is_cancelled(tiny_model, counted, monkeypatch):
+    monkeypatch.setattr("explorer.measures.kept_cells.FLUSH_S", float("inf"))
+    run = ex.disentanglement(tiny_model, PAIR, np.linspace(-3, 3, 13), n=20, space="posthoc")
+    predict = LinearPlane.predict
+
+    def cancelling(*arguments):
+        if len(counted) == 40:
+            run.cancel()
+        return predict(*arguments)
+
+    monkeypatch.setattr(LinearPlane, "predict", cancelling)
+    assert [partial.attrs["stage"] for partial in run] == [1]
+    (kept,) = Store().listing()
+    assert kept.cells == len(counted) == 41
 
 
 def test_a_damaged_file_is_said_and_harms_nothing(tiny_model, own_cache):
@@ -226,7 +301,8 @@ def test_a_full_disk_is_said_and_the_run_goes_on(tiny_model, monkeypatch):
 
 def test_nothing_is_kept_that_was_not_asked_for(tiny_model):
     assert disentanglement(tiny_model, store=False).attrs["stored"].startswith("not saved")
-    assert disentanglement(tiny_model, space="tangent").attrs["stored"].startswith("not saved")
+    linear = disentanglement(tiny_model, space="tangent", schedule=ex.lines(0.2, 0.8), store=False)
+    assert linear.attrs["stored"] == "not saved: it was not asked for"
     assert not Store().path.exists()
 
 

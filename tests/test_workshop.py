@@ -233,10 +233,10 @@ def test_memory_that_runs_out_is_a_sentence_and_the_session_goes_on(kind):
 
 def test_a_full_disk_leaves_a_map_unsaved_and_complete(tiny_model, monkeypatch):
     class Full(sqlite3.Connection):
-        def execute(self, statement, *arguments):
+        def executemany(self, statement, *arguments):
             if statement.startswith("INSERT OR REPLACE"):
                 raise sqlite3.OperationalError("database or disk is full")
-            return super().execute(statement, *arguments)
+            return super().executemany(statement, *arguments)
 
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Full, **k))
@@ -341,8 +341,8 @@ def test_a_page_that_lost_its_connection_finds_its_recipe_in_its_address(server)
 def test_a_stranger_reaches_neither_the_websocket_nor_the_list_of_people(server):
     assert status_of(server + "room") == status_of(server + "room?key=wrong") == 403
     assert set(health(server)) == {
-        *("status", "sessions", "most_sessions", "models", "memory_mb"),
-        *("computing", "waiting", "turns", "seconds"),
+        *("status", "troubles", "sessions", "most_sessions", "models", "memory_mb"),
+        *("free_mb", "loop_late_ms", "computing", "waiting", "turns", "seconds"),
     }
 
     async def foreign():

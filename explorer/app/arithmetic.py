@@ -184,7 +184,9 @@ class ArithmeticLens(RecipeLens):
             return saving.csv(picture.result, picture.recipe)
         if what == "nc":
             return saving.netcdf(picture.result)
-        return saving.figure(drawn, self.titles, self.model.control, picture.recipe, what, self.model.base_title)
+        return saving.figure(
+            drawn, self.titles, self.model.control, picture.recipe, what, self.model.base_title
+        )
 
     # Displays and life
 

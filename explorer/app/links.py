@@ -90,7 +90,7 @@ def apply(link: Link, state: LensState) -> tuple[list[str], dict[str, Prompts]]:
         kind, _, task = key.partition(".")
         if kind == "classes":
             attempt(lambda task=task: asked.update({task: _prompts(link, state, task)}))
-        elif kind not in ("focus", "chart", "off", "templates"):
+        elif kind not in ("lens", "focus", "chart", "off", "templates"):
             wrong.append(f"The link asks for {VIEW}{key}, which this app does not know.")
     return wrong, asked
 

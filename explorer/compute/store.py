@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ class Store:
 class CellSet:
     """Cells under one key. A store that fails is left alone from then on, and ``note`` says why.
 
-    Every cell is a transaction, so what was computed before a process is killed stays.
+    What was put is on disk when ``put`` or ``put_all`` returns, and stays if the process is killed.
     """
 
     def __init__(self, store: Store, key: str, title: str) -> None:
@@ -137,16 +138,18 @@ class CellSet:
 
     def put(self, a1: float, a2: float, classes: bytes) -> None:
         """Store a cell; evicts other sets, the longest unused first, to stay below the cap."""
+        self.put_all({(a1, a2): classes})
+
+    def put_all(self, cells: Mapping[tuple[float, float], bytes]) -> None:
+        """Store several cells in one transaction: hundreds take a few milliseconds."""
         with self._lock:
-            if self._connection is None:
+            if self._connection is None or not cells:
                 return
-            size = len(classes) + _ROW_BYTES
+            size = sum(len(classes) + _ROW_BYTES for classes in cells.values())
+            rows = [(self._key, *cell, classes) for cell, classes in cells.items()]
             try:
                 with self._connection as connection:
-                    connection.execute(
-                        "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?)",
-                        (self._key, a1, a2, classes),
-                    )
+                    connection.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?)", rows)
                     connection.execute(
                         "UPDATE sets SET bytes = bytes + ? WHERE key = ?", (size, self._key)
                     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from explorer.compute.device import fast_dtype
 from explorer.compute.run import Run
@@ -16,6 +15,7 @@ from explorer.compute.store import Store
 from explorer.editing.methods import find_method
 from explorer.errors import RecipeError, UnknownNameError
 from explorer.measures.error_map import Predictions, class_dtype, error_map
+from explorer.measures.fine_tuned import FineTuned
 from explorer.measures.grid import Alphas, Cell, Grid
 from explorer.measures.kept_cells import KeptCells
 from explorer.measures.plane import Counts, Plane, Subset, plane_of
@@ -68,7 +68,7 @@ def disentanglement(
     single-task edit is the method applied to that vector alone.
     Raises RecipeError, ImageError and UnknownNameError at once, before anything is computed.
     """
-    edit = Recipe(model.name, {}, schedule, method, _pairs(options), space)
+    edit = Recipe(model.name, {}, schedule, method, option_pairs(options), space)
     work = ErrorMap.checked(
         model, tasks, alphas, n, edit, seed=seed, split=split, precision=precision, store=store
     )
@@ -155,12 +155,24 @@ class ErrorMap:
         stages += [_Stage(grid, self.subset.counts) for grid in finer or [self.grid]]
         return stages if stages[0] != stages[-1] else stages[:1]
 
-    def partials(self, checkpoint: Checkpoint, preview: bool = True) -> Iterator["xr.Dataset"]:
-        """Every partial result, of every stage; without ``preview`` the last stage only."""
+    def partials(self, checkpoint: Checkpoint) -> Iterator["xr.Dataset"]:
+        """Every partial result, of every stage."""
+        yield from (found for found in self._steps(checkpoint, preview=True) if found is not None)
+
+    def steps(self, checkpoint: Checkpoint) -> Iterator["xr.Dataset | None"]:
+        """The complete map without partials; None after every cell before it, so that one may turn
+        to something else."""
+        for found in self._steps(checkpoint, preview=False):
+            yield found if found is not None and found.attrs["complete"] else None
+
+    def _steps(self, checkpoint: Checkpoint, preview: bool) -> Iterator["xr.Dataset | None"]:
+        """After every cell a partial result, or None while the last one is less than PACE_S old;
+        without ``preview`` the last stage only."""
         classes = class_dtype(max(len(self.subset.head(t).class_names) for t in range(2)))
         kept = KeptCells(self.subset, self.recipe, self.precision, classes, self.store)
         plane = plane_of(self.subset, self.recipe, self.precision)
-        with closing(plane), closing(kept):
+        tuned = FineTuned(self.subset, self.recipe, kept, plane, self.store)
+        with closing(plane), closing(kept), closing(tuned):
             stages = self.stages() if preview else self.stages()[-1:]
             if preview and all(kept.get(cell) for cell in stages[0].grid.visits()):
                 stages = [_Stage(grid, self.subset.counts) for grid in self.grid.stages()]
@@ -168,10 +180,15 @@ class ErrorMap:
             before = found = None
             for k, stage in enumerate(stages):
                 predictions = Predictions(stage.grid, stage.counts, classes)
-                fine_tuned = self._fine_tuned(stage, progress)
-                for done, cells in self._fill(predictions, plane, kept, progress):
-                    attrs = {"stage": k + 1, "stages": len(stages)} | self._attrs(stage, plane)
-                    attrs |= {"cells_done": done, "cells": cells, "stored": kept.note}
+                fine_tuned = tuned.accuracies(stage.counts, progress.begin)
+                for done, cells, due in self._fill(predictions, plane, kept, progress):
+                    if not due:
+                        yield None
+                        continue
+                    kept.flush()
+                    attrs = {"stage": k + 1, "stages": len(stages)} | self.attrs(stage)
+                    attrs |= {"precision": plane.precision, "stored": kept.note}
+                    attrs |= {"cells_done": done, "cells": cells}
                     attrs["complete"] = int(k + 1 == len(stages) and done == cells)
                     found = error_map(predictions, self.subset, fine_tuned, attrs, before)
                     yield found
@@ -179,8 +196,9 @@ class ErrorMap:
 
     def _fill(
         self, predictions: Predictions, plane: Plane, kept: KeptCells, progress: "_Progress"
-    ) -> Iterator[tuple[int, int]]:
-        """(cells done, cells) after every PACE_S seconds, and when all are done."""
+    ) -> Iterator[tuple[int, int, bool]]:
+        """(cells done, cells, whether a result is due) after every cell: one is every PACE_S
+        seconds, and when all are done."""
         grid, counts = predictions.grid, predictions.counts
         axes, shown_at = {*grid.axis_cells()}, time.monotonic()
         n_axis, n_cells = len(axes), len(grid.visits())
@@ -189,10 +207,10 @@ class ErrorMap:
             progress.advance(sum(counts))
             axes.discard(cell)
             # Axes may lie outside the points shown: begin when a cell of the map itself is there.
-            if not axes and n_axis < i < n_cells and time.monotonic() - shown_at > PACE_S:
-                yield i, n_cells
+            shown = not axes and n_axis < i and time.monotonic() - shown_at > PACE_S
+            yield i, n_cells, shown or i == n_cells
+            if shown:
                 shown_at = time.monotonic()
-        yield n_cells, n_cells
 
     def _classes(
         self, grid: Grid, counts: Counts, plane: Plane, kept: KeptCells, progress: "_Progress"
@@ -213,7 +231,9 @@ class ErrorMap:
                 kept.put(cell, classes)
             yield cell, classes
 
-    def _attrs(self, stage: _Stage, plane: Plane) -> dict[str, Any]:
+    def attrs(self, stage: _Stage | None = None) -> dict[str, Any]:
+        """What a result of a stage says of itself; of the last without one."""
+        stage = stage or self.stages()[-1]
         return provenance(
             self.subset.model,
             space=self.recipe.space,
@@ -223,20 +243,8 @@ class ErrorMap:
             split=self.subset.split,
             seed=self.subset.seed,
             n=int(max(stage.counts)),
-            precision=plane.precision,
             resolution=f"{stage.grid} of {self.grid}",
         )
-
-    def _fine_tuned(self, stage: _Stage, progress: "_Progress") -> np.ndarray:
-        """Accuracy of theta_0 + tau_t (in the map's space) on the stage's images, (2,)."""
-        found = []
-        for t, n in enumerate(stage.counts):
-            features = self.subset.model.references.fine_tuned(
-                self.recipe.space, self.subset.range(t, n), torch.float32, progress.begin
-            )
-            predicted = self.subset.head(t).logits(features).argmax(1).cpu().numpy()
-            found.append(float(np.mean(predicted == self.subset.labels(t)[:n])))
-        return np.array(found)
 
 
 class _Progress:
@@ -255,5 +263,8 @@ class _Progress:
         self._checkpoint(self._done / self._total)
 
 
-def _pairs(options: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+def option_pairs(
+    options: Mapping[str, Any] | Sequence[tuple[str, Any]],
+) -> tuple[tuple[str, Any], ...]:
+    """A method's options as a Recipe holds them."""
     return tuple(options.items()) if isinstance(options, Mapping) else tuple(options)

@@ -3,9 +3,11 @@
 import hashlib
 import inspect
 import json
+import time
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from explorer.compute.store import CellSet, Store
 from explorer.editing.methods import find_method
@@ -13,6 +15,7 @@ from explorer.measures.grid import Cell
 from explorer.measures.plane import Subset
 from explorer.recipe import Recipe
 
+FLUSH_S = 0.1
 # Changes when the same content would give other predictions than before.
 _FORMAT = 2
 
@@ -20,19 +23,21 @@ _FORMAT = 2
 class KeptCells:
     """Predicted classes of both tasks' images by cell; ``note`` says whether they are on disk.
 
-    Only the "weights" space has them on disk: in the linear spaces a cell is a weighted sum.
+    In the linear spaces a cell is a weighted sum, but of derivatives that take seconds to compute:
+    a map that is on disk needs none. Cells reach the disk a few at a time, at least every FLUSH_S
+    seconds while they come: that much a killed process loses.
     """
 
     def __init__(
-        self, subset: Subset, recipe: Recipe, precision: str, dtype: type, store: Store | None
+        self, subset: Subset, recipe: Recipe, precision: str, dtype: DTypeLike, store: Store | None
     ) -> None:
-        self._counts, self._dtype = subset.counts, np.dtype(dtype)
+        self._counts, self.dtype = subset.counts, np.dtype(dtype)
         self._known: dict[Cell, list[np.ndarray]] = {}
         self._set: CellSet | None = None
+        self._waiting: dict[Cell, bytes] = {}
+        self._flushed_at = time.monotonic()
         self._note = "not saved: it was not asked for"
-        if recipe.space != "weights":
-            self._note = "not saved: features that are kept give it in a moment"
-        elif _source(recipe) is None:
+        if _source(recipe) is None:
             self._note = f"not saved: the source of the method {recipe.method!r} is not at hand"
         elif store is not None:
             title = _title(subset, recipe)
@@ -48,8 +53,8 @@ class KeptCells:
         if cell not in self._known and self._set is not None:
             data = self._set.get(*cell)
             # Another length is no map of these images: computed again and written over.
-            if data is not None and len(data) == sum(self._counts) * self._dtype.itemsize:
-                classes = np.frombuffer(data, self._dtype)
+            if data is not None and len(data) == sum(self._counts) * self.dtype.itemsize:
+                classes = np.frombuffer(data, self.dtype)
                 self._known[cell] = np.split(classes, [self._counts[0]])
         return self._known.get(cell)
 
@@ -57,10 +62,20 @@ class KeptCells:
         """Keep the classes at a cell."""
         self._known[cell] = classes
         if self._set is not None:
-            self._set.put(*cell, np.concatenate(classes).astype(self._dtype).tobytes())
+            self._waiting[cell] = np.concatenate(classes).astype(self.dtype).tobytes()
+            if time.monotonic() - self._flushed_at >= FLUSH_S:
+                self.flush()
+
+    def flush(self) -> None:
+        """Put on disk what is not there yet; ``note`` is true of every cell afterwards."""
+        if self._set is not None:
+            self._set.put_all(self._waiting)
+        self._waiting.clear()
+        self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         """Let go of the store."""
+        self.flush()
         if self._set is not None:
             self._set.close()
 
@@ -82,7 +97,7 @@ def _content(subset: Subset, recipe: Recipe, precision: str) -> Iterator[bytes]:
     resident = model.resident(recipe.space)
     yield resident.digest(None)
     # What the heads are made of: their own last digits depend on the number of threads.
-    yield from model.heads_made_of()
+    yield from model.heads_made_of(subset.tasks)
     for i, task in enumerate(subset.tasks):
         yield resident.digest(task)
         yield model.image_store.range(subset.range(i)).cpu().numpy().tobytes()
@@ -115,8 +130,9 @@ def _source(recipe: Recipe) -> str | None:
 
 def _title(subset: Subset, recipe: Recipe) -> str:
     schedule = f", {recipe.schedule.to_text()}" if recipe.schedule else ""
+    space = "" if recipe.space == "weights" else f", {recipe.space} space"
     images = " and ".join(map(str, subset.counts))
     return (
-        f"{' and '.join(subset.tasks)} of {subset.model.name}, {recipe.method}{schedule}, "
+        f"{' and '.join(subset.tasks)} of {subset.model.name}, {recipe.method}{schedule}{space}, "
         f"{images} {subset.split} images, seed {subset.seed}"
     )

@@ -1,18 +1,18 @@
 """All pairs: the mean disentanglement error of every two tasks of a model."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.compute.run import Run
 from explorer.compute.store import Store
 from explorer.errors import RecipeError, UnknownNameError
-from explorer.measures.disentanglement import ErrorMap
+from explorer.measures.disentanglement import ErrorMap, option_pairs
 from explorer.measures.grid import Alphas
 from explorer.measures.map_summary import disentanglement_summary
-from explorer.recipe import Recipe
+from explorer.recipe import DEFAULT_METHOD, Recipe
 from explorer.tasks.task import Split
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from explorer.editing.schedule import Schedule
     from explorer.models.model import Model
 
+LONG_NAMES = {
+    "mean_error": "disentanglement error, mean over the map",
+    "search_region_error": "disentanglement error, mean over [0, 1]",
+}
+Maps = dict[tuple[str, str], ErrorMap]
 PAIR_POINTS = tuple(round(-3 + 0.75 * i, 10) for i in range(9))
 
 
@@ -33,6 +38,8 @@ def disentanglement_pairs(
     schedule: "Schedule | None" = None,
     seed: int = 0,
     *,
+    method: str = DEFAULT_METHOD,
+    options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
     split: Split = "test",
     precision: str = "auto",
     store: Store | bool = True,
@@ -43,10 +50,11 @@ def disentanglement_pairs(
 
     Variables over (task1, task2), symmetric: mean_error, the mean of both terms over the map, and
     search_region_error, that over coefficients in [0, 1]; nan on the diagonal and where a pair is
-    not measured yet. Each pair is the map of ``disentanglement`` with the same arguments (9 points
-    of [-3, 3] unless ``alphas`` are given) and is kept in the same store. A partial follows
-    every partial of a map, so that one may stop or turn to something else within it;
-    ``attrs["current"]`` names the pair being measured.
+    not measured yet; n (task1) is how many images of each task are used. Each pair is the map of
+    ``disentanglement`` with the same arguments (9 points of [-3, 3] unless ``alphas`` are given)
+    and is kept in the same store. A partial follows every cell of a map, so that one may stop or
+    turn to something else within it; ``attrs["current"]`` names the pair being measured.
+    Raises RecipeError, ImageError and UnknownNameError at once, before anything is computed.
     """
     names = list(dict.fromkeys(model.tasks if tasks is None else tasks))
     for name in names:
@@ -55,7 +63,7 @@ def disentanglement_pairs(
     if len(names) < 2:
         raise RecipeError("A matrix of pairs needs two different tasks or more.")
     points = PAIR_POINTS if alphas is None else alphas
-    edit = Recipe(model.name, {}, schedule, space=space)
+    edit = Recipe(model.name, {}, schedule, method, option_pairs(options), space)
     maps = {
         pair: ErrorMap.checked(
             model, pair, points, n, edit, seed=seed, split=split, precision=precision, store=store
@@ -65,53 +73,62 @@ def disentanglement_pairs(
     return Run(lambda run: _partials(run, names, maps), title=f"pairs of {model.name}")
 
 
-def _partials(
-    run: Run, names: list[str], maps: dict[tuple[str, str], ErrorMap]
-) -> Iterator["xr.Dataset"]:
-    shape = (len(names), len(names))
-    errors = {name: np.full(shape, np.nan) for name in ("mean_error", "search_region_error")}
+def _partials(run: Run, names: list[str], maps: Maps) -> Iterator["xr.Dataset"]:
+    matrix = _Matrix(names, maps)
     for k, (pair, work) in enumerate(maps.items()):
 
         def share(fraction: float, k: int = k) -> None:
             run.checkpoint((k + fraction) / len(maps))
 
-        for found in work.partials(share, preview=False):
-            if found.attrs["complete"]:
-                i, j = map(names.index, pair)
-                summary = disentanglement_summary(found)["mean_error"].values
-                for matrix, value in zip(errors.values(), summary, strict=False):
-                    matrix[i, j] = matrix[j, i] = value
-            done = k + found.attrs["complete"]
-            yield _dataset(names, errors, found, done, len(maps), " and ".join(pair))
+        for found in work.steps(share):
+            if found is not None:
+                matrix.enter(pair, found)
+            yield matrix.dataset(" and ".join(pair))
 
 
-def _dataset(
-    names: list[str],
-    errors: dict[str, np.ndarray],
-    found: "xr.Dataset",
-    done: int,
-    n_pairs: int,
-    current: str,
-) -> "xr.Dataset":
-    import xarray as xr
+class _Matrix:
+    """What is known of the pairs so far."""
 
-    long_names = {
-        "mean_error": "disentanglement error, mean over the map",
-        "search_region_error": "disentanglement error, mean over [0, 1]",
-    }
-    kept = ("cells", "cells_done", "stage", "stages")
-    attrs = {key: value for key, value in found.attrs.items() if key not in kept}
-    attrs |= {"pairs_done": done, "pairs": n_pairs, "complete": int(done == n_pairs)}
-    attrs["current"] = "" if done == n_pairs else current
-    return xr.Dataset(
-        {
-            name: (
-                ("task1", "task2"),
-                matrix.copy(),
-                {"units": "1", "long_name": long_names[name]},
-            )
-            for name, matrix in errors.items()
-        },
-        coords={"task1": names, "task2": list(names)},
-        attrs=attrs,
-    )
+    def __init__(self, names: list[str], maps: Maps) -> None:
+        self._names, self._pairs, self._done = names, len(maps), 0
+        shape = (len(names), len(names))
+        self._errors = {name: np.full(shape, np.nan) for name in LONG_NAMES}
+        images = {
+            task: n
+            for work in maps.values()
+            for task, n in zip(work.subset.tasks, work.subset.counts, strict=True)
+        }
+        self._n = np.array([images[name] for name in names])
+        self._attrs = next(iter(maps.values())).attrs()
+
+    def enter(self, pair: tuple[str, str], found: "xr.Dataset") -> None:
+        """Take the complete map of a pair."""
+        i, j = map(self._names.index, pair)
+        summary = disentanglement_summary(found)["mean_error"].values
+        for matrix, value in zip(self._errors.values(), summary, strict=False):
+            matrix[i, j] = matrix[j, i] = value
+        self._done += 1
+        self._attrs |= {key: found.attrs[key] for key in ("precision", "stored")}
+
+    def dataset(self, current: str) -> "xr.Dataset":
+        """All of it; ``current`` is the pair being measured."""
+        import xarray as xr
+
+        complete = self._done == self._pairs
+        share = {"units": "1"}
+        errors = {
+            name: (("task1", "task2"), matrix.copy(), share | {"long_name": LONG_NAMES[name]})
+            for name, matrix in self._errors.items()
+        }
+        return xr.Dataset(
+            errors | {"n": ("task1", self._n, {"long_name": "images of the task used"})},
+            coords={"task1": self._names, "task2": list(self._names)},
+            attrs=self._attrs
+            | {
+                "n": int(self._n.max()),
+                "pairs_done": self._done,
+                "pairs": self._pairs,
+                "complete": int(complete),
+                "current": "" if complete else current,
+            },
+        )

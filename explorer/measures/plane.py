@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from explorer.models.model import Model
 
 Counts = tuple[int, int]
+Forward = Callable[[torch.nn.Module], Callable[[Tensor], Tensor]]
 
 # Images of a lane's batch. On a CPU more are no faster: a core predicts 3,660 images a second of a
 # small tower in batches of 100, 3,820 of 200, fewer of 400.
@@ -84,14 +85,26 @@ class Plane(Protocol):
         """End what runs beside the calling thread."""
 
 
+def as_it_is(tower: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+    """The usual way to run a tower: eagerly, batch by batch."""
+    return tower
+
+
 class WeightPlane:
     """The ordinary network: every cell has weights of its own, and its images run through them.
 
     ``precision`` "auto" predicts as float32 does, in bfloat16 where that is faster and with close
     calls in float32 (``explorer.compute.cascade``); "bfloat16" leaves out the second look.
+    ``forward`` makes of a tower, whose weights change in place, the function that runs it.
     """
 
-    def __init__(self, subset: Subset, recipe: Recipe, precision: str = "auto") -> None:
+    def __init__(
+        self,
+        subset: Subset,
+        recipe: Recipe,
+        precision: str = "auto",
+        forward: Forward = as_it_is,
+    ) -> None:
         self._subset = subset
         self._store = subset.model.image_store
         self._dtype = fast_dtype(subset.model.device, precision)
@@ -101,6 +114,8 @@ class WeightPlane:
         self._pixels: list[Tensor] = []
         self._images: list[Tensor] = []
         self._loading = threading.Lock()
+        self._forward = forward
+        self._running: dict[torch.nn.Module, Callable[[Tensor], Tensor]] = {}
         self._lanes = Lanes(subset.model.device)
         self._batch = _LANE_BATCH.get(subset.model.device.type, _LANE_BATCH["cpu"])
         weights = CellWeights(subset.model, recipe)
@@ -183,11 +198,14 @@ class WeightPlane:
         self, tower: torch.nn.Module, images: list[Tensor], on_batch: OnBatch
     ) -> list[Tensor]:
         """Features of sets of images, none of them empty, in batches side by side."""
+        if tower not in self._running:
+            self._running[tower] = self._forward(tower)
+        run = self._running[tower]
 
         def features(batch: Tensor) -> Tensor:
             on_batch(len(batch))
             with torch.inference_mode():  # a thread's own switch
-                return tower(batch)
+                return run(batch)
 
         parts = [x.tensor_split(-(-len(x) // self._batch)) for x in images]
         done = iter(self._lanes.map(features, [batch for part in parts for batch in part]))

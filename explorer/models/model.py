@@ -218,8 +218,8 @@ class Model:
                 self._heads[key] = zero_shot_head(self.encode_text, scale, names, prompts)
             return self._heads[key]
 
-    def heads_made_of(self) -> list[bytes]:
-        """Contents of the files that heads are made of: what results on them depend on."""
+    def heads_made_of(self, tasks: Sequence[str]) -> list[bytes]:
+        """What the heads of these tasks depend on: here the text tower's files, for all of them."""
         names = ("text.safetensors", "vocabulary.json")
         return [self.folder.file(name).read_bytes() for name in names]
 

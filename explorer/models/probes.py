@@ -5,6 +5,7 @@ then stays as it is while task vectors are added to the backbone. The base with 
 linear-probing baseline that Hazimeh et al. 2025 (arXiv 2511.14569) hold beside task addition.
 """
 
+import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,9 +143,15 @@ class ProbedModel(Model):
         how = "" if usual else f", split={self._split!r}, seed={self._seed}"
         return f"ex.with_probes({self.unprobed.to_python()}{how})"
 
-    def heads_made_of(self) -> list[bytes]:
-        """How the heads are fitted: they follow from the base and the images alone."""
-        return [f"linear probe, {self._split}, {self._seed}, {PENALTIES}, {FOLDS}".encode()]
+    def heads_made_of(self, tasks: Sequence[str]) -> list[bytes]:
+        """How the heads are fitted, and on which images: their numbers' last digits may differ."""
+        found = [f"linear probe, {self._split}, {self._seed}, {PENALTIES}, {FOLDS}".encode()]
+        for task in tasks:
+            images, labels, _ = self.images(task, None, self._split)
+            found += [
+                hashlib.blake2b(part).digest() for part in (images.tobytes(), labels.tobytes())
+            ]
+        return found
 
     def encode_text(self, texts: Sequence[str]) -> NoReturn:
         """Raises VocabularyError: the vocabulary is closed."""

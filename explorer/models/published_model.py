@@ -159,13 +159,11 @@ class PublishedModel(Model):
                 self._heads[key] = head
             return self._heads[key]
 
-    def heads_made_of(self) -> list[bytes]:
+    def heads_made_of(self, tasks: Sequence[str]) -> list[bytes]:
         """The set's heads, by their numbers: what a file holds besides is none of them."""
-        heads = (
-            self.head(task).weight for task in sorted(self._located.heads) if task in self.tasks
-        )
+        heads = (self.head(task).weight for task in tasks if task in self._located.heads)
         found = [weight.cpu().numpy().tobytes() for weight in heads]
-        if any(task not in self._located.heads for task in self.tasks) and self._text_file():
+        if any(task not in self._located.heads for task in tasks) and self._text_file():
             digest = hashlib.blake2b()  # of the text tower: its copy would take a quarter gigabyte
             for tensor in self._text_side()[0].state_dict().values():
                 digest.update(tensor.cpu().reshape(-1).numpy())

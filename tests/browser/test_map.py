@@ -140,6 +140,57 @@ def test_a_click_shows_the_images_that_differ_there_with_their_labels(lens, unti
     until(lambda: "images of Letters" in sentence(lens), "the other task's images")
 
 
+def test_one_can_turn_the_pages_of_the_images_that_differ(lens, until):
+    lens.mouse.click(*place(maps(lens)[0], -1.5, 3))
+    until(lambda: "(-1.5, 3)" in sentence(lens), "the cell's images")
+    count = int(sentence(lens).partition(": ")[2].split()[0])
+    assert count > 48, "more than one page"
+    tiles = lens.locator(".difference .tile")
+    where = lens.locator(".difference .where").last
+    back = lens.get_by_role("button", name="earlier images")
+    later = lens.get_by_role("button", name="later images")
+    until(lambda: tiles.count() == 48, "a full page")
+    assert back.is_disabled()
+    first = where.inner_text()
+    later.click()
+    until(lambda: tiles.count() == count - 48, "the rest is on the next page")
+    assert where.inner_text() != first
+    assert later.is_disabled()
+    for tile in tiles.all():
+        label = tile.get_attribute("aria-label")
+        alone, joint = (part.rpartition(": ")[2] for part in label.split(";")[:2])
+        assert alone != joint
+    back.click()
+    until(lambda: (tiles.count(), where.inner_text()) == (48, first), "and back")
+    later.click()
+    until(lambda: tiles.count() == count - 48, "the next page again")
+    lens.mouse.click(*place(maps(lens)[0], 3, 3))
+    until(lambda: "(3, 3)" in sentence(lens), "another cell")
+    until(lambda: back.is_disabled(), "begins at its first page")
+
+
+def test_ticks_follow_the_range(lens, until):
+    ticks = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
+        .filter((v) => v.el.getBoundingClientRect().width > 0 && v.model.below[0].axis_label)
+        .map((v) => v.views.find_one(v.model.below[0]).tick_coords.major[0])[0]"""
+    until(lambda: lens.evaluate(ticks) == [-3, -2, -1, 0, 1, 2, 3], "whole numbers")
+    lens.get_by_label("range").select_option("0,1")
+    fifths = {0, 0.2, 0.4, 0.6, 0.8, 1}
+    until(lambda: fifths <= {round(x, 6) for x in lens.evaluate(ticks)}, "finer ones than 0 and 1")
+
+
+def test_a_map_of_a_merging_method_is_chosen_beside_the_others(lens, until):
+    choice = lens.get_by_label("merging method")
+    choice.select_option("ties")
+    until(lambda: [m["title"] for m in maps(lens)] == ["Standard", "Tangent", "ties"], "a third")
+    wait_until_computed(lens)
+    until(lambda: maps(lens)[2]["veiled"] == 0, "every cell of it")
+    assert maps(lens)[2]["value"] != maps(lens)[0]["value"]
+    until(lambda: "view.maps=weights,tangent,ties" in lens.evaluate("location.href"), "the link")
+    choice.select_option(label="no merging method")
+    until(lambda: len(maps(lens)) == 2, "it goes")
+
+
 def test_layers_sum_and_colours_change_what_is_drawn(lens, until):
     mean = maps(lens)[0]
     lens.get_by_role("button", name="mean (0 to 1)").click()
@@ -250,14 +301,14 @@ def test_the_app_changes_lenses_and_the_recipe_goes_along(page, served, until):
     until(lambda: "letters=0.4" in page.evaluate("location.href"), "and back")
 
 
-def test_all_pairs_and_the_kernel_are_computed_when_their_tabs_are_opened(lens, until):
+def test_all_pairs_and_the_kernel_are_on_screen_when_their_tabs_are_opened(lens, until):
     lens.get_by_role("tab", name="All pairs").click()
     digits = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
         .flatMap((v) => v.model.renderers).map((r) => r.data_source)
         .filter((s) => s.columns().includes("search")).map((s) => [...s.get_array("digits")])[0]"""
     until(lambda: sum(map(bool, lens.evaluate(digits) or [])) == 6, "all pairs", 90)
     before = lens.evaluate(digits)
-    space = lens.get_by_role("group", name="in the space").get_by_role("button", name="Tangent")
+    space = lens.get_by_role("group", name="by the maps").get_by_role("button", name="Tangent")
     space.click()
     until(lambda: space.get_attribute("aria-pressed") == "true", "another space")
     until(lambda: lens.evaluate(digits) != before, "other pairs", 90)
@@ -265,8 +316,11 @@ def test_all_pairs_and_the_kernel_are_computed_when_their_tabs_are_opened(lens, 
     lens.get_by_role("tab", name="Kernel").click()
     lens.get_by_text("Ortiz-Jimenez").wait_for()
     energies = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
-        .flatMap((v) => v.model.renderers).filter((r) => r.glyph.type === "VBar").length"""
-    until(lambda: lens.evaluate(energies) == 2, "the kernel's eigenfunctions", 90)
+        .flatMap((v) => v.model.renderers).filter((r) => r.glyph.type === "VBar")
+        .filter((r) => r.data_source.get_length() > 0).length"""
+    until(
+        lambda: lens.evaluate(energies) == 4, "the kernel's eigenfunctions, and what they carry", 90
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class Actions(Listening):
         self._do(message, {"set": lambda: move(message.get("value")), "reset": lambda: move(0.0)})
 
     def plane(self, message: Message) -> None:
-        """Which maps: pair, kinds, range, resolution, images, seed."""
+        """Which maps: pair, kinds, merging method, range, resolution, images, seed."""
         state, value = self._lens.state, message.get("value")
         first, second = state.pair
         self._do(
@@ -82,6 +82,7 @@ class Actions(Listening):
                 "axis": lambda: state.set_axis(int(message["axis"]), str(message["task"])),
                 "swap": lambda: state.set_pair(second, first),
                 "map": lambda: state.show(str(message["name"]), bool(message["on"])),
+                "method": lambda: state.show_method(str(message["name"])),
                 "extent": lambda: state.set_extent(message["low"], message["high"]),
                 "points": lambda: state.set_points(value),
                 "n": lambda: state.set_n(value),
@@ -106,9 +107,9 @@ class Actions(Listening):
         )
 
     def pairs(self, message: Message) -> None:
-        """The space of all pairs."""
+        """The kind of map of all pairs."""
         state = self._lens.state
-        self._do(message, {"choose": lambda: state.set_pairs_space(str(message["name"]))})
+        self._do(message, {"choose": lambda: state.set_pairs_kind(str(message["name"]))})
 
     def difference(self, message: Message) -> None:
         """Which task's differing images, which page of them."""

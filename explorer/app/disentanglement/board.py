@@ -75,7 +75,7 @@ class Board:
     def __init__(self, lens: DisentanglementLens):
         self.lens = lens
         self.shared = Shared()
-        self._places = [_Place(self, i) for i in range(len(KINDS) + MOST_PINS)]
+        self._places = [_Place(self, i) for i in range(len(KINDS) + 1 + MOST_PINS)]
         self._slots: list[Slot] = []
         self.view = pn.FlexBox(
             *(place.view for place in self._places),

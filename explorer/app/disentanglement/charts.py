@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -10,21 +10,47 @@ from bokeh.models import (
     ColorBar,
     ColumnDataSource,
     FactorRange,
+    GlyphRenderer,
     HoverTool,
     Legend,
     LegendItem,
     LinearColorMapper,
     NumeralTickFormatter,
     Range1d,
+    Title,
 )
 from bokeh.plotting import figure
+from bokeh.transform import dodge
 
 from explorer.app import theme
 from explorer.app.disentanglement.palette import ERROR
+from explorer.app.disentanglement.picture import extent
 
-ENERGIES = ("energy0", "energy1")
 PAIRS = "Disentanglement error (%) of every pair, mean over its map"
 WAITING = "The kernel is computed after the maps"
+
+
+def behind_pairs(result: xr.Dataset) -> str:
+    """ "17 of 28 pairs · 9 × 9 cells each · 128 images a task · seed 0"."""
+    attrs = result.attrs
+    images = extent([int(n) for n in result["n"].values])
+    cells = attrs["resolution"].partition(" of ")[2].replace("x", "×")
+    pairs = f"{attrs['pairs_done']} of {attrs['pairs']} pairs"
+    return f"{pairs} · {cells} cells each · {images} images a task · seed {attrs['seed']}"
+
+
+def behind_kernel(result: xr.Dataset) -> str:
+    """ "the 24 largest · 100 images a task · seed 0"."""
+    images = extent([int(n) for n in result["n"].values])
+    seed = result.attrs["seed"]
+    return f"the {result.sizes['rank']} largest · {images} images a task · seed {seed}"
+
+
+def _subtitled(chart: figure) -> Title:
+    """A line of smaller text between a chart and its title."""
+    line = Title(text="", text_font_size="12px", text_font_style="normal", standoff=2)
+    chart.add_layout(line, "above")
+    return line
 
 
 class PairMatrix:
@@ -37,6 +63,7 @@ class PairMatrix:
         self.colours = LinearColorMapper(palette=ERROR, low=0, high=1, nan_color="rgba(0,0,0,0)")
         self.source = ColumnDataSource(self._columns(None))
         self.figure = self._figure()
+        self.subtitle = _subtitled(self.figure)
 
     def _figure(self) -> figure:
         chart = theme.plain(
@@ -111,6 +138,7 @@ class PairMatrix:
         space: what the kind of their maps is called.
         """
         self.figure.title.text = f"{PAIRS}: {space}"
+        self.subtitle.text = "" if result is None else behind_pairs(result)
         columns = self._columns(result)
         finite = [e for e in columns["error"] if np.isfinite(e)]
         if finite:
@@ -125,30 +153,25 @@ class PairMatrix:
         return self.names[row], self.names[column]
 
 
-class Eigenfunctions:
-    """Energy of each eigenfunction of the tangent kernel on each task's images, against rank."""
+class _RankChart:
+    """Two shares of every eigenfunction of the tangent kernel, one a task, against its rank."""
 
-    def __init__(self) -> None:
-        self.source = ColumnDataSource({name: [] for name in ("rank", "eigenvalue", *ENERGIES)})
+    names: tuple[str, str]
+
+    def __init__(self, title: str, axis: str, height: int, top: float):
+        self.source = ColumnDataSource({name: [] for name in ("rank", "eigenvalue", *self.names)})
         self.figure = theme.plain(
             figure(
                 sizing_mode="stretch_width",
-                height=330,
+                height=height,
                 tools="save",
                 toolbar_location="above",
-                title=WAITING,
+                title=title,
                 x_range=Range1d(0.3, 24.7),
-                y_range=Range1d(0, 1.02),
+                y_range=Range1d(0, top),
             )
         )
-        bars = self.figure.vbar_stack(
-            [*ENERGIES],
-            x="rank",
-            width=0.82,
-            source=self.source,
-            color=theme.LINES[: len(ENERGIES)],
-            alpha=0.9,
-        )
+        bars = self._bars(theme.LINES[:2])
         self._items = [LegendItem(label="", renderers=[bar]) for bar in bars]
         legend = Legend(
             items=self._items,
@@ -158,24 +181,30 @@ class Eigenfunctions:
             label_text_font_size="13px",
         )
         self.figure.add_layout(legend, "above")
+        self.subtitle = _subtitled(self.figure)
         self._hover = HoverTool(renderers=bars, tooltips=[])
         self.figure.add_tools(self._hover)
         self.figure.xaxis.axis_label = "rank of the eigenfunction, largest eigenvalue first"
-        self.figure.yaxis.axis_label = "share of its energy"
+        self.figure.yaxis.axis_label = axis
         self.figure.yaxis.formatter = NumeralTickFormatter(format="0%")
 
-    def show(self, result: xr.Dataset | None, titles: tuple[str, str]) -> None:
-        """Put a result on screen; None: there is none of these two tasks yet."""
-        if result is None:
-            self.figure.title.text = WAITING
-            self.source.data = {name: [] for name in self.source.data}
-            return
-        self.figure.title.text = "Energy of the kernel's eigenfunctions on each task's images"
+    def _bars(self, colours: Sequence[str]) -> list[GlyphRenderer]:
+        """Draw one set of bars for each task."""
+        raise NotImplementedError
+
+    def _clear(self, title: str) -> None:
+        """There is nothing to show."""
+        self.figure.title.text, self.subtitle.text = title, ""
+        self.source.data = {name: [] for name in self.source.data}
+
+    def _put(self, result: xr.Dataset, shares: np.ndarray, titles: tuple[str, str]) -> None:
+        """Draw shares (task, rank) of a result, with the tasks' titles in legend and hover box."""
+        self.subtitle.text = behind_kernel(result)
         for item, title in zip(self._items, titles, strict=True):
             item.label = {"value": title}
         self._hover.tooltips = [
             ("eigenfunction", "@rank{0}"),
-            *((title, f"@{name}{{0.0%}}") for name, title in zip(ENERGIES, titles, strict=True)),
+            *((title, f"@{name}{{0.0%}}") for name, title in zip(self.names, titles, strict=True)),
             ("eigenvalue", "@eigenvalue{0.000a}"),
         ]
         rank = result["rank"].values.astype(float)
@@ -183,5 +212,62 @@ class Eigenfunctions:
         self.source.data = {
             "rank": rank,
             "eigenvalue": result["eigenvalue"].values,
-            **dict(zip(ENERGIES, result["energy"].values, strict=True)),
+            **dict(zip(self.names, shares, strict=True)),
         }
+
+
+class Eigenfunctions(_RankChart):
+    """Energy of each eigenfunction of the tangent kernel on each task's images, against rank."""
+
+    names = ("energy0", "energy1")
+
+    def __init__(self) -> None:
+        super().__init__(WAITING, "share of its energy", 330, 1.02)
+
+    def _bars(self, colours: Sequence[str]) -> list[GlyphRenderer]:
+        return self.figure.vbar_stack(
+            [*self.names], x="rank", width=0.82, source=self.source, color=[*colours], alpha=0.9
+        )
+
+    def show(self, result: xr.Dataset | None, titles: tuple[str, str]) -> None:
+        """Put a result on screen; None: there is none of these two tasks yet."""
+        if result is None:
+            self._clear(WAITING)
+            return
+        self.figure.title.text = "Energy of the kernel's eigenfunctions on each task's images"
+        self._put(result, result["energy"].values, titles)
+
+
+class Carried(_RankChart):
+    """Share of each task vector's effect that each eigenfunction carries, against rank."""
+
+    names = ("carried0", "carried1")
+
+    def __init__(self) -> None:
+        super().__init__("", "share it carries", 270, 0.1)
+
+    def _bars(self, colours: Sequence[str]) -> list[GlyphRenderer]:
+        places = zip(self.names, (-0.2, 0.2), colours, strict=True)
+        return [
+            self.figure.vbar(
+                x=dodge("rank", beside),
+                top=name,
+                width=0.38,
+                source=self.source,
+                color=colour,
+                alpha=0.9,
+            )
+            for name, beside, colour in places
+        ]
+
+    def show(self, result: xr.Dataset | None, titles: tuple[str, str]) -> None:
+        """Put a result on screen; None: there is none of these two tasks yet."""
+        if result is None:
+            self._clear("")
+            return
+        carried = result["carried"].values
+        shares = zip(carried.sum(1), titles, strict=True)
+        together = ", ".join(f"{share:.0%} for {title}" for share, title in shares)
+        self.figure.title.text = f"What they carry of each task vector's effect: {together}"
+        self.figure.y_range.end = 1.05 * max(0.01, float(carried.max()))
+        self._put(result, carried, titles)

@@ -8,12 +8,15 @@ from explorer.app.components import JAVASCRIPT, Messenger, script, style
 
 
 class Plane(Messenger):
-    """Which maps: the pair of tasks, kinds of map, range, resolution, images, seed."""
+    """Which maps: the pair of tasks, kinds of map, merging method, range, resolution, images,
+    seed."""
 
     tasks = param.List(doc="Choices in order: {name, title}.")
     pair = param.List(doc="Tasks of the horizontal and the vertical axis.")
     kinds = param.List(doc="Kinds of map in order: {name, title, explanation}.")
     maps = param.List(doc="Kinds shown.")
+    methods = param.List(doc="Merging methods to choose from: {name, title, explanation}.")
+    method = param.String("", doc="The merging method that is mapped, or nothing.")
     extents = param.List(doc="Ranges to choose from: [low, high].")
     extent = param.List()
     resolutions = param.List(doc="Points an axis to choose from.")

@@ -2,22 +2,30 @@
 
 A piece of work (a map, the matrix of all pairs, the kernel) is a `Run` that can be stepped a
 little, left, and stepped further. So one runner serves them all: first every map coarsely, then
-each to its end (the quick ones first), then what the tabs ask for; and when something else becomes
-wanted, what is still wanted loses nothing.
+each to its end (the quick ones first), then what the tabs ask for, and at the very last the matrix
+of all pairs, which fills in behind everything else. When something else becomes wanted, what is
+still wanted loses nothing.
 """
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.app.disentanglement.picture import Picture
-from explorer.app.disentanglement.spec import MapSpec
+from explorer.app.disentanglement.spec import (
+    MapSpec,
+    PairsSpec,
+    Spec,
+    method_of,
+    schedule_of,
+    space_of,
+)
+from explorer.app.disentanglement.work import PACE, Steps, Work
 from explorer.app.runner import Job, Runner
 
 if TYPE_CHECKING:
@@ -25,121 +33,23 @@ if TYPE_CHECKING:
 
 PAIRS_IMAGES = 128
 KERNEL_IMAGES = 100
+LIGHT = 20_000_000
+"""Weights in the blocks of a network that measures all pairs unasked on a CPU: 28 pairs take about
+600,000 forwards, minutes for the embedded network (1.2 million), hours for a ViT-B/32 (85)."""
 REMEMBERED = 24
 """Complete results kept in memory, the last used."""
-PACE = 0.1
-"""Seconds between two pictures: at most ten a second reach the browser."""
 
 
-@dataclass(frozen=True)
-class PairsSpec:
-    """The mean error of all pairs of tasks."""
+def light(model: Model) -> bool:
+    """Whether all pairs may be measured unasked: in minutes, not in hours of a laptop's time.
 
-    seed: int
-    space: str = "weights"
-
-
-@dataclass(frozen=True)
-class KernelSpec:
-    """Localisation of the tangent kernel's eigenfunctions on two tasks."""
-
-    pair: tuple[str, str]
-    seed: int
-
-
-Spec = MapSpec | PairsSpec | KernelSpec
-
-
-class Work:
-    """One wanted thing: its run, and how far it has come. Stepped in the worker thread alone."""
-
-    def __init__(self, spec: Spec, make: Callable[[], Any]):
-        self.spec = spec
-        self.latest: Picture | None = None
-        self.finished = False
-        self.failed = False
-        self.coarse = False
-        """Whether a first complete picture, however coarse, is out."""
-        self._make = make
-        self._run: Any = None
-        self._cancelled = False
-
-    @property
-    def progress(self) -> float:
-        if self.finished:
-            return 1.0
-        return 0.0 if self._run is None else float(self._run.progress)
-
-    def step(self) -> bool:
-        """Compute up to the next partial result; False when there is none any more."""
-        if self.finished or self._cancelled:
-            return False
-        try:
-            if self._run is None:
-                self._run = self._make()
-                if self._cancelled:  # while it was being made
-                    self._run.cancel()
-            partial = next(self._run, None)
-        except BaseException:
-            self.failed = True
-            raise
-        if partial is None:
-            self.finished = not self._cancelled
-            return False
-        self.latest = Picture(self.spec, partial)
-        self.coarse = self.coarse or bool(np.all(partial.get("measured", 1)))
-        return True
-
-    def cancel(self) -> None:
-        """Stop within one batch. May be called from any thread."""
-        self._cancelled = True
-        if self._run is not None:
-            self._run.cancel()
-
-
-class Steps:
-    """The run of one job: steps several works in order of urgency, yields those that moved on."""
-
-    def __init__(self, works: Sequence[Work], on_cancel: Callable[[], None]):
-        self._works = works
-        self._on_cancel = on_cancel
-        self._stopped = threading.Event()
-
-    def __iter__(self) -> Iterator[Work]:
-        for work in self._works:
-            if isinstance(work.spec, MapSpec):
-                yield from self._advance(work, coarsely=True)
-        # A map in a linear space is finished in seconds, one in weight space in a minute or so.
-        for work in sorted(self._works, key=_patience):
-            yield from self._advance(work)
-
-    def _advance(self, work: Work, coarsely: bool = False) -> Iterator[Work]:
-        """Step one work to its end, or until its first complete picture."""
-        shown_at = -PACE
-        while not self._stopped.is_set() and not (coarsely and work.coarse):
-            moved = work.step()
-            enough = coarsely and work.coarse
-            if not moved or enough or time.monotonic() - shown_at >= PACE:
-                yield work
-                shown_at = time.monotonic()
-            if not moved:
-                return
-
-    @property
-    def progress(self) -> float:
-        return float(np.mean([work.progress for work in self._works])) if self._works else 1.0
-
-    def cancel(self) -> None:
-        """Step nothing further; each work keeps what it has."""
-        self._stopped.set()
-        self._on_cancel()
-
-
-def _patience(work: Work) -> int:
-    """The order in which works are finished."""
-    if isinstance(work.spec, MapSpec):
-        return int(work.spec.space == "weights")
-    return 2
+    Weights of the blocks tell; a tower whose blocks are not those of a transformer counts as heavy.
+    """
+    tower = model.architecture["vision_cfg"]
+    layers, width = tower.get("layers"), tower.get("width")
+    if not (isinstance(layers, int) and isinstance(width, int)):
+        return False
+    return model.device.type != "cpu" or 12 * layers * width**2 <= LIGHT
 
 
 class Computing:
@@ -157,18 +67,25 @@ class Computing:
         self._show, self._failed = show, failed
         self._works: dict[Spec, Work] = {}
         self._wanted: tuple[Spec, ...] = ()
+        self._behind: tuple[Spec, ...] = ()
         self._results: dict[Spec, Picture] = {}
         self._clock = (0.0, 0.0)
+        self._reached: float | None = None
 
     # What is wanted
 
-    def want(self, specs: Sequence[Spec]) -> None:
-        """Compute these, most urgent first, and nothing else. What is known is shown at once."""
-        self._wanted = tuple(specs)
-        for spec in specs:
+    def want(self, specs: Sequence[Spec], behind: Sequence[Spec] = ()) -> None:
+        """Compute these, most urgent first, and nothing else. What is known is shown at once.
+
+        What is wanted ``behind`` is computed when all else is done, and nobody waits for it.
+        """
+        self._wanted, self._behind, self._reached = tuple(specs), tuple(behind), None
+        everything = (*specs, *behind)
+        for spec in everything:
             if spec in self._results:
+                self._results[spec] = self._results.pop(spec)  # the last is the last used
                 self._show(self._results[spec])
-        needed = [spec for spec in specs if spec not in self._results]
+        needed = [spec for spec in everything if spec not in self._results]
         self._drop_stale()
         if not needed:
             return
@@ -180,13 +97,15 @@ class Computing:
         """Cancel what nobody wants any more, but let a first picture come out: a long drag of a
         slider would otherwise cancel every preview and show nothing."""
         for spec, work in [*self._works.items()]:
-            if spec not in self._wanted and (work.latest is not None or not work.progress):
+            wanted = spec in self._wanted or spec in self._behind
+            if not wanted and (work.latest is not None or not work.progress):
                 work.cancel()
                 self._works.pop(spec, None)
 
     def stop(self) -> None:
         """Cancel everything that is not finished. What is on screen stays."""
-        self._wanted = ()
+        self._reached = self.progress
+        self._wanted = self._behind = ()
         for work in self._works.values():
             work.cancel()
         self._works.clear()
@@ -194,14 +113,36 @@ class Computing:
 
     @property
     def progress(self) -> float:
-        """How much of what is wanted is done, 0 to 1."""
-        if not self._wanted:
+        """How much of what is wanted is done, 0 to 1; after a stop, how much was."""
+        if self._reached is not None:
+            return self._reached
+        return self._share(self._wanted)
+
+    @property
+    def progress_behind(self) -> float:
+        """How much is done of what fills in behind, 0 to 1."""
+        return self._share(self._behind)
+
+    def _share(self, specs: Sequence[Spec]) -> float:
+        if not specs:
             return 1.0
         done = [
             1.0 if s in self._results else w.progress if (w := self._works.get(s)) else 0.0
-            for s in self._wanted
+            for s in specs
         ]
         return float(np.mean(done))
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that somebody waits for is not done yet."""
+        only_behind = self._behind and all(spec in self._results for spec in self._wanted)
+        return self.runner.busy and not only_behind
+
+    async def settled(self) -> None:
+        """Wait for all that is wanted, but not for what fills in behind."""
+        self.runner.resume()
+        while self.busy:
+            await asyncio.sleep(PACE / 4)
 
     @property
     def seconds_left(self) -> float | None:
@@ -227,7 +168,8 @@ class Computing:
             del self._works[spec]
         self._failed(error)
         if broken:
-            self.want([spec for spec in self._wanted if spec not in broken])
+            left = [spec for spec in self._wanted if spec not in broken]
+            self.want(left, [spec for spec in self._behind if spec not in broken])
 
     # What is computed
 
@@ -243,13 +185,19 @@ class Computing:
                     n=spec.n,
                     space=spec.space,
                     schedule=spec.schedule,
+                    method=spec.method,
                     seed=spec.seed,
                 )
             if isinstance(spec, PairsSpec):
                 from explorer import disentanglement_pairs
 
                 return disentanglement_pairs(
-                    self.model, n=PAIRS_IMAGES, space=spec.space, seed=spec.seed
+                    self.model,
+                    n=PAIRS_IMAGES,
+                    space=space_of(spec.kind),
+                    schedule=schedule_of(spec.lines),
+                    method=method_of(spec.kind),
+                    seed=spec.seed,
                 )
             from explorer import kernel_localisation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from explorer.app.components import Mixer, Notices, Toolbar
@@ -12,7 +13,7 @@ from explorer.app.disentanglement.differing import change_sentence, count_senten
 from explorer.app.disentanglement.layers import LAYERS, layer_name
 from explorer.app.disentanglement.palette import stops
 from explorer.app.disentanglement.picture import pair_titles, time_left
-from explorer.app.disentanglement.spec import EXPLANATIONS, KINDS, SPACES
+from explorer.app.disentanglement.spec import KINDS, kind_explanation, kind_title, methods
 from explorer.app.disentanglement.state import EXTENTS, RESOLUTIONS
 from explorer.app.drawing import LINK_BASE
 from explorer.app.gallery import COLUMNS
@@ -45,10 +46,8 @@ class Drawing:
         self.plane = Plane(
             actions.plane,
             tasks=[{"name": task, "title": title} for task, title in lens.titles.items()],
-            kinds=[
-                {"name": kind, "title": title, "explanation": EXPLANATIONS[kind]}
-                for kind, title in KINDS.items()
-            ],
+            kinds=_choices(KINDS),
+            methods=_choices(methods()),
             extents=[[*extent] for extent in EXTENTS],
             resolutions=[*RESOLUTIONS],
         )
@@ -56,14 +55,7 @@ class Drawing:
             actions.toolbar, link_base=LINK_BASE, saves=[*saving.FILES], loads=False
         )
         self.scale = Scale(actions.scale, margin=(2, 12))
-        self.spaces = Choice(
-            actions.pairs,
-            label="in the space",
-            choices=[
-                {"name": space, "title": KINDS[space], "explanation": EXPLANATIONS[space]}
-                for space in SPACES
-            ],
-        )
+        self.pairs_kinds = Choice(actions.pairs, label="by the maps", choices=_choices(KINDS))
         self.difference = Difference(actions.difference, columns=COLUMNS)
         self.notices = Notices(actions.notices)
         self.screen = Screen(
@@ -101,10 +93,11 @@ class Drawing:
 
     def _plane(self) -> None:
         state = self.lens.state
-        self.lines.visible = "lines" in state.maps
+        self.lines.visible = "lines" in (*state.maps, state.pairs_kind)
         self.plane.param.update(
             pair=[*state.pair],
             maps=[*state.maps],
+            method=state.method,
             extent=[*state.extent],
             points=state.points,
             n=state.n,
@@ -175,7 +168,10 @@ class Drawing:
         )
 
     def _pairs(self) -> None:
-        self.spaces.chosen = self.lens.state.pairs_space
+        state = self.lens.state
+        # The four kinds, the merging method that is mapped, and the one that is chosen here.
+        names = dict.fromkeys([*KINDS, *filter(None, [state.method]), state.pairs_kind])
+        self.pairs_kinds.param.update(choices=_choices(names), chosen=state.pairs_kind)
         for display in self.displays:
             display.show_pairs(self.lens.pairs)
 
@@ -189,19 +185,37 @@ class Drawing:
         self.notices.param.update(
             text=self._status(),
             busy=lens.busy,
-            progress=lens.computing.progress,
+            progress=round(self._progress(), 2),
             sentences=[*lens.sentences],
             action=action,
         )
 
+    def _progress(self) -> float:
+        """How far what is wanted is, then what fills in behind it."""
+        computing = self.lens.computing
+        only_behind = self.lens.busy and not computing.busy
+        return computing.progress_behind if only_behind else computing.progress
+
     def _status(self) -> str:
         """How far the maps are."""
         lens = self.lens
+        if lens.busy and not lens.computing.busy:
+            behind = f"all pairs fill in behind: {self._progress():.0%}"
+            return f"every cell is computed; {behind}" if lens.complete else behind
         if lens.busy:
             left = time_left(lens.computing.seconds_left)
             what = {"pairs": "all pairs", "kernel": "the kernel"}.get(lens.tab, "")
             doing = f"computing {what}" if lens.complete and what else "filling in"
             return f"{doing}: {lens.computing.progress:.0%}{left}"
         if lens.stopped and not lens.complete:
-            return "stopped; veiled cells show the nearest computed one"
+            reached = f"stopped at {lens.computing.progress:.0%}"
+            return f"{reached}; veiled cells show the nearest computed one"
         return "every cell is computed" if lens.complete else "nothing computed yet"
+
+
+def _choices(kinds: Iterable[str]) -> list[dict[str, str]]:
+    """Kinds of map as the browser's components take them."""
+    return [
+        {"name": kind, "title": kind_title(kind), "explanation": kind_explanation(kind)}
+        for kind in kinds
+    ]

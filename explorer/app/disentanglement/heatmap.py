@@ -13,7 +13,6 @@ from bokeh.models import (
     CrosshairTool,
     CustomJS,
     CustomJSHover,
-    FixedTicker,
     HoverTool,
     LinearColorMapper,
     Range1d,
@@ -112,7 +111,6 @@ class HeatMap:
             )
         )
         chart.grid.grid_line_color = None
-        chart.xaxis.ticker = chart.yaxis.ticker = FixedTicker(ticks=[-3, -2, -1, 0, 1, 2, 3])
         return chart
 
     def _draw(self) -> Any:

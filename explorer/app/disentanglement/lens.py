@@ -14,12 +14,12 @@ import xarray as xr
 
 from explorer.app.disentanglement import links, saving
 from explorer.app.disentanglement.board import Slot, limits_of
-from explorer.app.disentanglement.computing import Computing, KernelSpec, PairsSpec, Spec
+from explorer.app.disentanglement.computing import Computing, light
 from explorer.app.disentanglement.display import Display
 from explorer.app.disentanglement.drawing import Drawing
 from explorer.app.disentanglement.images import Images, Wanted
 from explorer.app.disentanglement.picture import Picture
-from explorer.app.disentanglement.spec import MapSpec
+from explorer.app.disentanglement.spec import KernelSpec, MapSpec, PairsSpec, Spec
 from explorer.app.disentanglement.state import MapState
 from explorer.app.lens import Lens
 from explorer.app.links import read
@@ -41,6 +41,8 @@ class DisentanglementLens(Lens):
     `to_ipywidget()` the same for composing with ipywidgets. `lens.results` is what is on screen,
     each as by `ex.disentanglement`; `lens.state` says what belongs there and can be changed.
     """
+
+    topic = links.LENS
 
     model: Model
 
@@ -115,7 +117,14 @@ class DisentanglementLens(Lens):
     @property
     def pairs_spec(self) -> PairsSpec:
         """The matrix of all pairs that belongs on screen."""
-        return PairsSpec(self.state.seed, self.state.pairs_space)
+        state = self.state
+        scaled = state.lines if state.pairs_kind == "lines" else None
+        return PairsSpec(state.seed, state.pairs_kind, scaled)
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The kernel that belongs on screen."""
+        return KernelSpec(self.state.pair, self.state.seed)
 
     def _fresh(self) -> list[Picture]:
         """Pictures of the chosen maps that are what was asked for."""
@@ -147,8 +156,8 @@ class DisentanglementLens(Lens):
         watch(lambda *_: outdated("maps", "scale"), ["layer", "terms", "fitted"])
         watch(lambda *_: outdated("maps", "images"), ["looked_at"])
         watch(lambda *_: self.follow_images(), ["recipe", "looked_at", "task", "page"])
-        watch(self._also_asked, ["pins", "pairs_space"])
-        also = ["layer", "terms", "fitted", "pins", "pairs_space"]
+        watch(self._also_asked, ["pins", "pairs_kind"])
+        also = ["layer", "terms", "fitted", "pins", "pairs_kind"]
         watch(lambda *_: outdated("link"), [*MAPS, *also])
         self.drawing.screen.draw_now()
 
@@ -161,7 +170,7 @@ class DisentanglementLens(Lens):
 
     def _asked(self, *events: Any) -> None:
         """The state asks for other maps, or for another point on them."""
-        if {slot.spec for slot in self.slots() if not slot.pinned} == self._asked_for:
+        if self._asked_for == {*self.state.specs, self.pairs_spec}:
             self.drawing.outdated("recipe", "point")
             return
         if self._started:
@@ -169,33 +178,36 @@ class DisentanglementLens(Lens):
         self.drawing.outdated("recipe", "plane", "maps", "point")
 
     def _also_asked(self, *_events: Any) -> None:
-        """The state asks for other pinned maps, or for all pairs in another space."""
+        """The state asks for other pinned maps, or for all pairs by another kind of map."""
         if self._started and not self.stopped:
             self._want()
-        self.drawing.outdated("maps", "scale", "pairs", "notices")
+        self.drawing.outdated("maps", "scale", "plane", "pairs", "notices")
 
     def _want(self) -> None:
-        """Have computed what belongs on screen, the maps first."""
+        """Have computed what belongs on screen, the maps first, and behind it all pairs."""
         self.stopped = False
-        self._asked_for = {*self.state.specs}
-        more: dict[str, list[Spec]] = {
-            "pairs": [self.pairs_spec],
-            "kernel": [KernelSpec(self.state.pair, self.state.seed)],
-        }
+        self._asked_for = {*self.state.specs, self.pairs_spec}
+        tabs: dict[str, list[Spec]] = {"pairs": [self.pairs_spec], "kernel": [self.kernel_spec]}
         maps = dict.fromkeys([*self.state.specs, *self.state.pins])
-        self.computing.want([*maps, *more.get(self.tab, [])])
+        unasked = self.tab != "pairs" and light(self.model)
+        self.computing.want([*maps, *tabs.get(self.tab, [])], [self.pairs_spec] if unasked else [])
         self.drawing.outdated("notices")
 
-    _asked_for: frozenset[MapSpec] | set[MapSpec] = frozenset()
+    _asked_for: frozenset[Spec] | set[Spec] = frozenset()
 
     def _computed(self, picture: Picture) -> None:
         spec = picture.spec
         if isinstance(spec, PairsSpec):
+            if _late(picture, self.pairs, self.pairs_spec):
+                return
+            # One comes after every cell, and shows something new after every pair.
+            new = _pairs_done(self.pairs, spec) != _pairs_done(picture, spec)
             self.pairs = picture
-            self.drawing.outdated("pairs", "notices")
+            self.drawing.outdated(*(["pairs"] if new else []), "notices")
         elif isinstance(spec, KernelSpec):
-            self.kernel = picture
-            self.drawing.outdated("kernel", "notices")
+            if not _late(picture, self.kernel, self.kernel_spec):
+                self.kernel = picture
+                self.drawing.outdated("kernel", "notices")
         else:
             self._mapped(picture)
 
@@ -206,9 +218,8 @@ class DisentanglementLens(Lens):
             self.drawing.outdated("maps", "scale", "notices")
             if picture.spec != wanted:
                 return
-        before = self.pictures.get(wanted.kind)
-        if picture.spec != wanted and before is not None and before.spec == wanted:
-            return  # never replace the right picture by an older one
+        if _late(picture, self.pictures.get(wanted.kind), wanted):
+            return
         self.pictures[wanted.kind] = picture
         self.drawing.outdated("maps", "scale", "notices")
         if wanted.kind == self.state.looked_at:
@@ -273,7 +284,7 @@ class DisentanglementLens(Lens):
 
     def to_python(self) -> str:
         """The maps on screen as Python that computes the same."""
-        return saving.python(self.model.name, self.state.specs, self.state.pins)
+        return saving.python(self.model.to_python(), self.state.specs, self.state.pins)
 
     def _named(self, what: str) -> tuple[str, str]:
         name = saving.file_name(self.model.name, self.state.pair, saving.kind(what))
@@ -305,9 +316,21 @@ class DisentanglementLens(Lens):
 
     async def settled(self) -> None:
         """Wait until everything on screen is complete (for scripts and tests)."""
-        await self._settle(self.computing.runner)
+        await self._settle(self.computing)
 
     def close(self) -> None:
         """Stop computing and let go of threads. Called when a served session ends."""
         super().close()
         self.computing.close()
+
+
+def _late(picture: Picture, before: Picture | None, wanted: Spec) -> bool:
+    """Whether a picture comes too late: the right one is there, and this is of something else."""
+    return picture.spec != wanted and before is not None and before.spec == wanted
+
+
+def _pairs_done(picture: Picture | None, spec: PairsSpec) -> int:
+    """How many pairs a picture of this matrix shows; -1 for a picture of another, or none."""
+    if picture is None or picture.spec != spec:
+        return -1
+    return int(picture.result.attrs["pairs_done"])

@@ -35,12 +35,12 @@ def to_query(state: MapState) -> str:
         "layer": state.layer,
         "terms": state.terms,
     }
-    if "lines" in state.maps:
+    if "lines" in (*state.maps, state.pairs_kind):
         view["lines"] = _numbers(state.lines)
     if state.fitted:
         view["colours"] = "fitted"
-    if state.pairs_space != "weights":
-        view["pairs"] = state.pairs_space
+    if state.pairs_kind != "weights":
+        view["pairs"] = state.pairs_kind
     view |= {f"pin{i}": _pinned(spec) for i, spec in enumerate(state.pins, 1)}
     base = quote(state.recipe.base, safe="")
     return "&".join([f"base={base}", *(f"{VIEW}{key}={text}" for key, text in view.items())])
@@ -76,7 +76,7 @@ def _steps(state: MapState) -> dict[str, Callable[[str], Any]]:
         "layer": state.set_layer,
         "terms": state.set_terms,
         "colours": lambda text: state.param.update(fitted=text == "fitted"),
-        "pairs": state.set_pairs_space,
+        "pairs": state.set_pairs_kind,
         **{name: pin(name) for name in (f"pin{i}" for i in range(1, MOST_PINS + 1))},
     }
 

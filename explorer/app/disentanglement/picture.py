@@ -39,9 +39,7 @@ def subtitle(result: xr.Dataset, spec: MapSpec, available: Sequence[int]) -> str
     """ "21 × 21 · 400 of 1,000 images · seed 0": what stands behind a map, images a task."""
     n, total = ([int(k) for k in numbers] for numbers in (result["n"].values, available))
     wanted = [min(spec.n, k) for k in total]
-    images = (
-        f"{_extent(n)} of {_extent(total)} images" if n != total else f"all {_extent(n)} images"
-    )
+    images = f"{extent(n)} of {extent(total)} images" if n != total else f"all {extent(n)} images"
     if n != wanted:
         images = f"preview: {images}"
     cells = f"{result.sizes['alpha1']} × {result.sizes['alpha2']}"
@@ -115,6 +113,7 @@ def pair_titles(titles: Mapping[str, str], spec: MapSpec) -> tuple[str, str]:
     return titles[first], titles[second]
 
 
-def _extent(numbers: Sequence[int]) -> str:
+def extent(numbers: Sequence[int]) -> str:
+    """ "400", or "258–400" where they are not all the same."""
     low, high = min(numbers), max(numbers)
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"

@@ -50,8 +50,8 @@ def names(specs: Sequence[MapSpec], pins: Sequence[MapSpec]) -> list[str]:
     return [*(spec.title for spec in specs), *pinned]
 
 
-def python(base: str, specs: Sequence[MapSpec], pins: Sequence[MapSpec] = ()) -> str:
-    """Code that computes these maps again, number for number."""
+def python(opened: str, specs: Sequence[MapSpec], pins: Sequence[MapSpec] = ()) -> str:
+    """Code that computes these maps again, number for number. opened: what opens the model."""
     maps = zip(names(specs, pins), [*specs, *pins], strict=True)
     lines = [f"    {name!r}: {spec.to_python()}.result()," for name, spec in maps]
     return "\n".join(
@@ -60,7 +60,7 @@ def python(base: str, specs: Sequence[MapSpec], pins: Sequence[MapSpec] = ()) ->
             "",
             "import explorer as ex",
             "",
-            f"m = ex.open_model({base!r})",
+            f"m = {opened}",
             "maps = {",
             *lines,
             "}",

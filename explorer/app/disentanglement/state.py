@@ -9,7 +9,7 @@ from typing import Any
 import param
 
 from explorer.app.disentanglement.layers import LAYERS, TERMS
-from explorer.app.disentanglement.spec import KINDS, SPACES, MapSpec
+from explorer.app.disentanglement.spec import KINDS, MapSpec, check_kind
 from explorer.app.history import History
 from explorer.errors import RecipeError, UnknownNameError
 from explorer.recipe import Recipe
@@ -36,7 +36,9 @@ class MapState(param.Parameterized):
 
     recipe = param.ClassSelector(class_=Recipe, allow_refs=False)
     maps = param.ClassSelector(
-        default=("weights", "tangent"), class_=tuple, doc="Kinds of map, in order."
+        default=("weights", "tangent"),
+        class_=tuple,
+        doc="Kinds of map in order; a merging method, at most one, comes last.",
     )
     lines = param.NumericTuple((0.2, 0.8), length=2, doc="LiNeS's alpha and beta.")
     extent = param.NumericTuple(EXTENTS[0], length=2)
@@ -49,9 +51,7 @@ class MapState(param.Parameterized):
     pins = param.ClassSelector(
         default=(), class_=tuple, doc="Maps kept beside those chosen, each a `MapSpec`."
     )
-    pairs_space = param.Selector(
-        default=SPACES[0], objects=list(SPACES), doc="The space in which all pairs are measured."
-    )
+    pairs_kind = param.String("weights", doc="The kind of map that all pairs are measured by.")
     looked_at = param.String("weights", doc="The kind of map whose images are shown.")
     task = param.Integer(0, bounds=(0, 1), doc="The task whose images are shown.")
     page = param.Integer(0, bounds=(0, None))
@@ -80,6 +80,11 @@ class MapState(param.Parameterized):
         """The map of this kind that belongs on screen."""
         scaled = self.lines if kind == "lines" else None
         return MapSpec(self.pair, kind, self.extent, self.points, self.n, self.seed, scaled)
+
+    @property
+    def method(self) -> str:
+        """The merging method among the kinds shown, or nothing."""
+        return next((kind for kind in self.maps if kind not in KINDS), "")
 
     @property
     def specs(self) -> list[MapSpec]:
@@ -134,17 +139,30 @@ class MapState(param.Parameterized):
             self.set_pair(*((task, second) if axis == 0 else (first, task)))
 
     def show(self, kind: str, on: bool) -> None:
-        """Show a kind of map, or no longer."""
+        """Show a kind of map, or no longer. A merging method takes the place of another one."""
+        check_kind(kind, "kind of map")
         if kind not in KINDS:
-            raise UnknownNameError("kind of map", kind, KINDS)
+            self.show_method(kind if on else "")
+            return
         shown = [k for k in KINDS if (on if k == kind else k in self.maps)]
-        self.set_maps(shown)
+        self.set_maps([*shown, *filter(None, [self.method])])
+
+    def show_method(self, method: str) -> None:
+        """Show the map of a merging method beside the others; of none if it is empty."""
+        if method:
+            check_kind(method, "merging method to map")
+        self.set_maps([*(k for k in self.maps if k in KINDS), *filter(None, [method])])
 
     def set_maps(self, kinds: Sequence[str]) -> None:
         """Show these kinds of map, in this order."""
         for kind in kinds:
-            if kind not in KINDS:
-                raise UnknownNameError("kind of map", kind, KINDS)
+            check_kind(kind, "kind of map")
+        merging = [kind for kind in kinds if kind not in KINDS]
+        if len({*merging}) > 1:
+            raise RecipeError(
+                f"One merging method is mapped at a time, not {' and '.join(merging)}; pin the map "
+                "of one to compare it with another."
+            )
         if not kinds or len({*kinds}) < len(kinds):
             raise RecipeError("At least one kind of map is shown, and each at most once.")
         looked_at = self.looked_at if self.looked_at in kinds else kinds[0]
@@ -198,11 +216,10 @@ class MapState(param.Parameterized):
         """Let a pinned map go."""
         self.pins = tuple(pinned for pinned in self.pins if pinned != spec)
 
-    def set_pairs_space(self, space: str) -> None:
-        """Measure all pairs in this space."""
-        if space not in SPACES:
-            raise UnknownNameError("space of all pairs", space, SPACES)
-        self.pairs_space = space
+    def set_pairs_kind(self, kind: str) -> None:
+        """Measure all pairs by maps of this kind."""
+        check_kind(kind, "kind of map of all pairs")
+        self.pairs_kind = kind
 
     # Changes of the view
 

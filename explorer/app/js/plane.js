@@ -1,5 +1,5 @@
 // Which maps are drawn. Sends messages, never sets parameters:
-//   {kind: "axis", axis, task}  {kind: "swap"}  {kind: "map", name, on}
+//   {kind: "axis", axis, task}  {kind: "swap"}  {kind: "map", name, on}  {kind: "method", name}
 //   {kind: "extent", low, high}  {kind: "points" | "n" | "seed", value}
 
 const minus = (x) => String(x).replace("-", "−")
@@ -18,6 +18,8 @@ export function render({model}) {
   const pair = element("div", {class: "pair", role: "group", "aria-label": "pair of tasks"}, axes[0], swap, axes[1])
 
   const kinds = element("div", {class: "kinds", role: "group", "aria-label": "maps"})
+  const method = element("select", {"aria-label": "merging method"})
+  method.addEventListener("change", () => send({kind: "method", name: method.value}))
   const extent = element("select", {"aria-label": "range"})
   extent.addEventListener("change", () => {
     const [low, high] = extent.value.split(",").map(Number)
@@ -32,11 +34,16 @@ export function render({model}) {
     return field
   }
   const n = number("n", "images a task", 1), seed = number("seed", "seed", 0)
-  const root = element("div", {class: "plane"}, pair, kinds, element("div", {class: "fields"},
-    labelled("range", extent), labelled("resolution", points), labelled("images a task", n), labelled("seed", seed)))
+  const root = element("div", {class: "plane"}, pair, kinds, labelled("merged by", method),
+    element("div", {class: "fields"}, labelled("range", extent), labelled("resolution", points),
+      labelled("images a task", n), labelled("seed", seed)))
 
   function choices() {
     for (const select of axes) select.replaceChildren(...model.tasks.map(({name, title}) => new Option(title, name)))
+    method.replaceChildren(new Option("no merging method", ""), ...model.methods.map(({name, title, explanation}) => {
+      const option = new Option(title, name); option.title = explanation
+      return option
+    }))
     points.replaceChildren(...model.resolutions.map((k) => new Option(`${k} × ${k}`, k)))
     kinds.replaceChildren(...model.kinds.map(({name, title, explanation}) => {
       const button = element("button", {type: "button", text: title, title: explanation, "data-kind": name})
@@ -48,6 +55,7 @@ export function render({model}) {
   function update() {
     axes.forEach((select, i) => { select.value = model.pair[i] ?? "" })
     for (const button of kinds.children) button.setAttribute("aria-pressed", String(model.maps.includes(button.dataset.kind)))
+    method.value = model.method
     const [low, high] = model.extent
     const known = model.extents.some(([a, b]) => a === low && b === high)
     const ranges = known ? model.extents : [...model.extents, model.extent]
@@ -55,8 +63,8 @@ export function render({model}) {
     extent.value = `${low},${high}`
     points.value = model.points; n.value = model.n; seed.value = model.seed
   }
-  model.on(["tasks", "kinds", "resolutions"], choices)
-  model.on(["pair", "maps", "extents", "extent", "points", "n", "seed", "heard"], update)
+  model.on(["tasks", "kinds", "methods", "resolutions"], choices)
+  model.on(["pair", "maps", "method", "extents", "extent", "points", "n", "seed", "heard"], update)
   choices()
   return root
 }
