@@ -41,7 +41,7 @@ READY := $(VENV)/.ready-$(TORCH)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab app test test-browser bench lint format lock training-env clean
+.PHONY: help env lab app test test-browser bench docs lint format lock training-env clean
 
 help:
 	@echo 'make lab           open JupyterLab on the first tutorial, with the app in it'
@@ -49,6 +49,7 @@ help:
 	@echo 'make test          run the tests (no browser, GPU, hub or network needed)'
 	@echo 'make test-browser  run the tests that drive headless Chromium'
 	@echo 'make bench         measure merging, evaluation, opening and memory'
+	@echo 'make docs          build the documentation in docs/_build/html'
 	@echo 'make lint          ruff (format and rules) and mypy'
 	@echo 'make env           only set up $(VENV); with TORCH=cpu, torch without CUDA'
 	@echo 'make lock          resolve requirements.lock anew'
@@ -91,6 +92,10 @@ test-browser: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html $(ARGS)
+	@echo 'Built: docs/_build/html/index.html'
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -103,7 +108,7 @@ format: $(READY)
 # --upgrade: a lock is made anew on purpose or not at all.
 lock: $(UV)
 	$(RUN_UV) compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-		--group test --group bench pyproject.toml --output-file requirements.lock
+		--group test --group bench --group docs pyproject.toml --output-file requirements.lock
 
 training-env: $(READY)
 	$(RUN_UV) $(INSTALL) --constraint requirements.lock --group training

@@ -26,5 +26,6 @@ def browser_page() -> Iterator:
         browser = playwright.chromium.launch(executable_path=path, args=serving.ARGUMENTS)
         page = browser.new_page(viewport={"width": 1280, "height": 720})
         page.set_default_timeout(120_000)
+        page.add_init_script(serving.NO_TOUR)
         yield page
         browser.close()

@@ -43,6 +43,9 @@ class Visitor:
     shown: float | None = None
     """The slider's value that the chart on screen belongs to."""
 
+    def __post_init__(self) -> None:
+        self._sending = asyncio.Lock()
+
     async def enter(self) -> float:
         """Open the page and connect; seconds until the whole page is there."""
         began = time.monotonic()
@@ -181,8 +184,9 @@ class Visitor:
     async def _send(self, kind: str, content: dict[str, Any]) -> None:
         self._number += 1
         header = {"msgid": str(self._number), "msgtype": kind}
-        for part in (header, {}, content):
-            await self._socket.write_message(json.dumps(part))
+        async with self._sending:  # a busy server has one wait between the parts of a message
+            for part in (header, {}, content):
+                await self._socket.write_message(json.dumps(part))
 
     async def _read(self) -> tuple[str, dict[str, Any]]:
         header, _, content = [json.loads(await self._part()) for _ in range(3)]

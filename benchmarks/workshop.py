@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import Row, main
@@ -41,6 +41,17 @@ class Size:
 
 FULL = Size(40, 120, 200)
 QUICK = Size(4, 3, 10)
+LIMITS = {
+    "preview, median": 1000,
+    "preview, 95th percentile": 3000,
+    "errors": 0,
+    "recipes lost": 0,
+    "memory a session": 15,
+    "pages opened and closed: memory": 10,
+    "first paint in Chromium, server warm": 2,
+    "cold start until the page answers": 8,
+}
+"""End of a row's name -> the most it may be, in its unit, for forty people on two idle cores."""
 SOON = (
     "import sys; from explorer.app.workshop import SETTINGS; from explorer.cli import main; "
     "SETTINGS.update(check_unused_sessions_milliseconds=500, "
@@ -59,7 +70,16 @@ def measure(quick: bool = False) -> list[Row]:
             rows.append(_first_paint(url))
         rows += asyncio.run(_dragging(url, size))
         rows += asyncio.run(_coming_and_going(url, size))
-    return rows
+    return [_judged(row) for row in rows]
+
+
+def _judged(row: Row) -> Row:
+    """The row with its limit in its note, where it has one."""
+    limit = next((most for end, most in LIMITS.items() if row.what.endswith(end)), None)
+    if limit is None:
+        return row
+    verdict = f"limit {limit:g}: {'kept' if row.value <= limit else 'MISSED'}"
+    return replace(row, note=f"{verdict}; {row.note}" if row.note else verdict)
 
 
 @contextmanager

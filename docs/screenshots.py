@@ -125,6 +125,7 @@ def main() -> None:
         def open_page() -> Page:
             page = chromium.new_page(viewport={"width": 1280, "height": 720})
             page.set_default_timeout(120_000)
+            page.add_init_script(serving.NO_TOUR)
             return page
 
         for where in [given.where] if given.where else ENDINGS:

@@ -10,8 +10,9 @@ import types
 from explorer.app.arithmetic import ArithmeticLens
 from explorer.app.serve import serve
 from explorer.app.shell import app
+from explorer.app.tab import tab
 
-__all__ = ["ArithmeticLens", "app", "serve"]
+__all__ = ["ArithmeticLens", "app", "serve", "tab"]
 
 
 class _CallableRoom(types.ModuleType):

@@ -42,7 +42,8 @@ class Actions(Listening):
         """A recipe everybody wants first, by name."""
         lens, now, name = self._lens, self._lens.recipe, message.get("name")
         if name == "search" or (name == "addition" and lens.best is None):
-            lens.search()
+            asked = {**message, "kind": "stop" if lens.searching else "search"}
+            self._do(asked, {"search": lens.search, "stop": lens.search})
             return
         scale = presets.USUAL_COEFFICIENT if lens.best is None else lens.best
         made: dict[str, Callable[[], Recipe]] = {

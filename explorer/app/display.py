@@ -9,6 +9,7 @@ import panel as pn
 import panel_material_ui as pmui
 from panel.util import edit_readonly
 
+from explorer.app.guide import guide_for
 from explorer.app.state import LensState
 from explorer.app.theme import MATERIAL, SLIM_BAR
 
@@ -24,6 +25,7 @@ class LensDisplay:
 
     def __init__(self, lens: Any):
         self.lens = lens
+        self.guide = guide_for(lens.topic)
 
     def draw(self) -> None:
         """Everything there is to show, for the first time."""
@@ -33,18 +35,22 @@ class LensDisplay:
         """What a person sets."""
         raise NotImplementedError
 
+    def side(self) -> list[Any]:
+        """The sidebar under its row of help."""
+        return [self.guide, *self.sidebar()]
+
     def main(self, on_page: bool = False) -> pn.viewable.Viewable:
         """What a person sees, on a page or in a cell."""
         raise NotImplementedError
 
     def embedded(self) -> pn.viewable.Viewable:
         """Sidebar and main for a cell, one under the other where the cell is narrow."""
-        return beside(self.sidebar(), self.main())
+        return beside(self.side(), self.main())
 
     def page(self) -> pmui.Page:
         """A page of its own."""
         self.lens.drawing.toolbar.served = True
-        return page_of(self.title, self.sidebar(), self.main(on_page=True))
+        return page_of(self.title, self.side(), self.main(on_page=True))
 
 
 def page_of(

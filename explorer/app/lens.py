@@ -33,7 +33,11 @@ class Lens(pn.viewable.Viewer):
 
     __abstract = True
 
+    topic: str
+    """Its name among the lenses: its entry in `explorer.app.help`."""
     model: Model | None = None
+    busy: bool = False
+    """Whether it computes or waits to."""
 
     def __init__(self) -> None:
         notebook.prepare()
@@ -93,6 +97,14 @@ class Lens(pn.viewable.Viewer):
 
     def start(self) -> None:
         """Begin to measure, as soon as there is an event loop. Every display calls this."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop computing; what is on screen stays."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Compute what is missing after a stop."""
         raise NotImplementedError
 
     def _make_display(self) -> Any:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from explorer.app.rules import Allowance
+from explorer.app import rules
 from explorer.errors import ExplorerError
 
 Message = Mapping[str, Any]
@@ -27,7 +27,7 @@ class Listening:
 
     def __init__(self, lens: Any):
         self._lens = lens
-        self._allowance = Allowance()
+        self._allowance = rules.allowance()
 
     def toolbar(self, message: Message) -> None:
         """Undo, redo, save a file."""

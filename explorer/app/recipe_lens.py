@@ -98,6 +98,14 @@ class RecipeLens(Lens):
             self._measure()
         self.measuring.runner.resume()
 
+    def stop(self) -> None:
+        """Stop measuring; what is on screen stays."""
+        self.measuring.runner.cancel()
+
+    def go_on(self) -> None:
+        """Measure what is on screen, after a stop."""
+        self._measure()
+
     def _measure(self, *_: Any) -> None:
         self.measuring.measure(self.recipe, self.state.prompts)
         self.drawing.outdated("notices", patient=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from explorer.app.screen import served_document
 from explorer.errors import BusyError
 
 MINUTE = 60.0
@@ -23,7 +26,20 @@ class Rules:
 
 
 OWN = Rules()
-WORKSHOP = Rules(uploads=False, a_minute={"save": 12, "prompts": 30})
+WORKSHOP = Rules(
+    uploads=False,
+    a_minute={
+        "save": 12,
+        "prompts": 30,
+        "preset": 30,  # of these, merging with LiNeS begins a search
+        "search": 6,
+        "start": 6,
+        "measure": 6,
+        "choose": 12,  # another space for the maps of all pairs
+        "find": 6,
+    },
+)
+"""What takes seconds of a room's processor, or asks a hub, or makes a file."""
 UPLOADS = ("load", "upload", "reopen")
 """Kinds of message that bring a file."""
 
@@ -39,6 +55,17 @@ def follow(rules: Rules) -> None:
 def current() -> Rules:
     """The rules of this process."""
     return _rules
+
+
+_allowances: weakref.WeakKeyDictionary[Any, Allowance] = weakref.WeakKeyDictionary()
+
+
+def allowance() -> Allowance:
+    """What this session has asked for so far, in all its lenses; a notebook's lens has its own."""
+    document = served_document()
+    if document is None:
+        return Allowance()
+    return _allowances.setdefault(document, Allowance())
 
 
 class Allowance:

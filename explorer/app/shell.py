@@ -84,6 +84,8 @@ class Shell(pn.viewable.Viewer):
         self._wanted = linked.base if linked is not None else self._fallback
         self.chosen = asked_for(query) or ARITHMETIC
         self._lenses: dict[str, Lens] = {}
+        self._left: dict[str, str] = {}  # links of lenses that were let go
+        self._gone: set[str] = set()  # those of them still in the page, unseen
         self._handed: Recipe | None = None
         self._edited: Lens | None = None  # the last lens looked through that has a recipe
         self._model: Model | None = None
@@ -94,12 +96,13 @@ class Shell(pn.viewable.Viewer):
         self.notices = Notices(self._on_notice, text=self._text, busy=True)
         self.chooser = self._make_chooser()
         self.picker = self._make_picker()
-        self.catalogue = Picker(self.open)
+        self.catalogue = Picker(self.open, lambda: self._model)
         self.side = pn.Column(sizing_mode="stretch_width", css_classes=[MARK])
         self.main = pn.Column(self.notices, sizing_mode="stretch_width", css_classes=[MARK])
         self.queue = ""
         self.screen = Screen(
             {
+                "gone": self._draw_gone,
                 "notices": self._draw_notices,
                 "lens": self._draw_lens,
                 "queue": self._draw_queue,
@@ -110,6 +113,11 @@ class Shell(pn.viewable.Viewer):
     def lens(self) -> Lens | None:
         """The lens on screen; None until it is made, which most need a model for."""
         return self._lenses.get(self.chosen)
+
+    @property
+    def lenses(self) -> list[Lens]:
+        """The lenses made so far."""
+        return [*self._lenses.values()]
 
     @property
     def model_name(self) -> str:
@@ -164,9 +172,12 @@ class Shell(pn.viewable.Viewer):
     def _on_notice(self, message: Mapping[str, Any]) -> None:
         if message["kind"] == "ready":
             self.screen.ready()
-            return
-        self._sentences = []
-        self.screen.outdated("notices")
+        elif message["kind"] == "action":
+            self._sentences = []
+            self.start()
+        else:
+            self._sentences = []
+            self.screen.outdated("notices")
 
     # Opening
 
@@ -194,7 +205,12 @@ class Shell(pn.viewable.Viewer):
         except RuntimeError:  # no event loop yet: the display that has one calls `start`
             return
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        """An opening is over, well or not, and the screen may say so."""
+        self._tasks.discard(task)
+        self.screen.outdated("notices")
 
     async def _open(self, name: str) -> None:
         self._text = f"opening {name}…"
@@ -242,7 +258,10 @@ class Shell(pn.viewable.Viewer):
                 self.lens.complain(sentence)
             self._sentences = []
         busy = self._wanted != (self._model.name if self._model else None) and bool(self._tasks)
-        self.notices.param.update(text=self._text, busy=busy, sentences=[*self._sentences])
+        again = "" if busy or self._model is not None else "try again"
+        self.notices.param.update(
+            text=self._text, busy=busy, sentences=[*self._sentences], action=again
+        )
         self.notices.visible = self.lens is None or busy
 
     def say_queue(self, words: str) -> None:
@@ -268,10 +287,8 @@ class Shell(pn.viewable.Viewer):
             if lens.model is not None and lens.model is not self._model
         }
         if stale:
-            self._lenses = {n: lens for n, lens in self._lenses.items() if n not in stale}
-            self.side.objects = [v for v in self.side if not {*v.css_classes} & {*stale}]
-            kept = [v for v in self.main[1:] if not {*v.css_classes} & {*stale}]
-            self.main.objects = [self.notices, *kept]
+            self._take_away({*stale})
+            self._left = {}
             self._edited = None
         if self.lens is None:
             self._open_lens(self._model)
@@ -282,13 +299,56 @@ class Shell(pn.viewable.Viewer):
         self._serve()
         self.screen.outdated("notices")
 
+    def _take_away(self, names: set[str]) -> None:
+        """Take lenses off the screen and out of the books."""
+        self._lenses = {n: lens for n, lens in self._lenses.items() if n not in names}
+        self.side.objects = [v for v in self.side if not {*v.css_classes} & names]
+        kept = [v for v in self.main[1:] if not {*v.css_classes} & names]
+        self.main.objects = [self.notices, *kept]
+
+    def let_go(self) -> bool:
+        """Let the first-made lens go that is not on screen, for its memory; False if there is none.
+
+        When it is chosen again it comes back from its link, without its undo history.
+        """
+        name = next((name for name in self._lenses if name != self.chosen), None)
+        if name is None:
+            return False
+        lens = self._lenses.pop(name)
+        self._left[name] = lens.drawing.toolbar.query
+        if self._edited is lens:
+            self._edited = None
+        lens.close()
+        self._gone.add(name)
+        self.screen.outdated("gone")
+        return True
+
+    def _draw_gone(self) -> None:
+        """Take away what was let go, at the latest before it is made anew."""
+        gone, self._gone = self._gone, set()
+        if gone:
+            self._take_away(gone)
+
+    def say_goodbye(self) -> None:
+        """Send the browser to a page that leads back here and takes no place."""
+        location = pn.state.location
+        if location is None:
+            return
+        query = self.lens.drawing.toolbar.query if self.lens is not None else self._query
+        location.param.update(
+            pathname=f"{location.pathname.rstrip('/')}/away",
+            search=f"?{query.removeprefix('?')}" if query else "",
+            reload=not location.reload,
+        )
+
     def _open_lens(self, model: Model | None) -> None:
         """The chosen lens, in places of its own; what a link asked for goes to the first one."""
-        query, self._query = self._query, ""
+        self._draw_gone()
+        query, self._query = self._query or self._left.pop(self.chosen, ""), ""
         lens = self._lenses[self.chosen] = make(self.chosen, model, query)
         display = lens.display()
         look = {"sizing_mode": "stretch_width", "css_classes": [MARK, self.chosen]}
-        self.side.append(pn.Column(*display.sidebar(), **look))
+        self.side.append(pn.Column(*display.side(), **look))
         self.main.append(pn.Column(display.main(on_page=self._page is not None), **look))
 
     def _serve(self) -> None:

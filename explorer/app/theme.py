@@ -32,6 +32,8 @@ SLIM_BAR = {
     "& .MuiToolbar-root": {"minHeight": "46px !important"},
     "& .MuiAppBar-root": {"backgroundColor": "#1d3b5c !important", "color": "#fff !important"},
     "& .MuiAppBar-root .MuiIconButton-root": {"color": "#fff !important"},
+    # A bar of progress that never moves here, and has no name for who cannot see it.
+    "& .MuiLinearProgress-root": {"display": "none"},
 }
 """A low title bar, the same in light and dark: the room belongs to the pictures."""
 

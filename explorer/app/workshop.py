@@ -3,13 +3,15 @@
 Models and images are opened once and shared; each session has its own recipe, history and pictures.
 Sessions take turns at the device (`explorer.compute.turns`) and are told how many come before
 them. The room holds so many people and models and no more; files cannot be handed in; what is
-expensive has a rate. The end of the server, or of a session, stops what it computes.
+expensive has a rate. A page that nobody connects to or uses gives its place back
+(`explorer.app.visit`). The end of the server, or of a session, stops what it computes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -18,14 +20,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import panel as pn
-import psutil
 from bokeh.events import ClientReconnected, ConnectionLost
 from bokeh.models import CustomJS
 
 from explorer.app import rules
-from explorer.app.health import Health, RoomPage
+from explorer.app.health import Away, Health, Pulse, RoomPage
 from explorer.app.shared_models import SHELF
-from explorer.app.shell import TITLE, Shell, begin, model_names
+from explorer.app.shell import TITLE, begin, model_names
+from explorer.app.visit import CONNECT_WITHIN_FULL, Visit
 from explorer.compute import allocator, turns
 from explorer.compute.cores import usable_cores
 from explorer.errors import ExplorerError
@@ -34,6 +36,10 @@ MOST_SESSIONS = 60
 MOST_MODELS = 3
 LOOK_EVERY = 0.5
 """Seconds between two looks at who waits."""
+TIDY_EVERY = 5.0
+"""Seconds between two looks at who is idle."""
+WEIGH_EVERY = 4
+"""Rounds after which one session is weighed: that takes some 10 ms, in which nobody is answered."""
 MESSAGE_BYTES = 2 * 2**20
 """The largest message that is taken from a browser."""
 SETTINGS = {
@@ -48,6 +54,8 @@ FULL = (
     "The room is full: {most} people are here. Close pages that nobody looks at, then reload this "
     "one; a place is free some 20 seconds later."
 )
+
+_log = logging.getLogger(__name__)
 
 LOST = """
     const name = "explorer-lost"
@@ -71,52 +79,79 @@ class Room:
         self.queue, self.model, self.most = queue, model, most
         self.key = secrets.token_urlsafe(12)
         """Opens the page that shows the room."""
-        self.people: dict[str, Shell] = {}
-        self._since: dict[str, float] = {}
-        self._began = time.monotonic()
-        self._tidied = True
+        self.people: dict[str, Visit] = {}
+        self.pulse = Pulse(queue)
+        self._began = self._looked_after = time.monotonic()
+        self._left_something = False
+        self._round = 0
 
     def session(self) -> pn.viewable.Viewable:
         """The page of somebody who comes in."""
-        if len(self.people) >= self.most:
+        if not self._place():
             return pn.pane.Str(FULL.format(most=self.most), styles={"font-size": "20px"})
         document = pn.state.curdoc
         assert document is not None  # this is served
         assert document.session_context is not None
         name = document.session_context.id
-        shell = begin(self.model)
-        self.people[name], self._since[name] = shell, time.monotonic()
+        visit = Visit(begin(self.model), document.session_context)
+        visit.follow(document)
+        self.people[name] = visit
         pn.state.on_session_destroyed(lambda context: self._left(context.id))
         document.js_on_event(ConnectionLost, CustomJS(code=LOST))
         # The address has the recipe; what else the page shows may be of a server that is gone.
         document.js_on_event(ClientReconnected, CustomJS(code="window.location.reload()"))
-        return shell.page()
+        return visit.shell.page()
+
+    def _place(self) -> bool:
+        """Whether there is room; pages that nobody came to look at make some."""
+        if self._number() >= self.most:
+            for visit in self.people.values():
+                visit.give_up(CONNECT_WITHIN_FULL)
+        return self._number() < self.most
+
+    def _number(self) -> int:
+        """How many take up a place: those that never connected and are on their way out do not."""
+        return sum(v.connected or v.leaving is None for v in self.people.values())
 
     def _left(self, name: str) -> None:
         self.people.pop(name, None)
-        self._since.pop(name, None)
         self.queue.forget(name)
-        self._tidied = False
+        self._left_something = True
 
     async def look(self) -> None:
-        """Keep telling those who wait how many come before them; tidy up when it is quiet."""
+        """Keep looking after the room until cancelled, whatever goes wrong in one round."""
         while True:
-            if not self._tidied and not self.queue.state().waiting:
-                self._tidied = True
-                await asyncio.to_thread(allocator.give_back)
-            for name, shell in [*self.people.items()]:
-                shell.say_queue(in_words(self.queue.ahead(name)))
-            await asyncio.sleep(LOOK_EVERY)
+            try:
+                await self._look_once()
+            except Exception:  # the next round is half a second away, and nobody else does this
+                _log.exception("looking after the room failed; it is tried again")
+            await self.pulse.wait(LOOK_EVERY)
+
+    async def _look_once(self) -> None:
+        """Tell those who wait how many come before them; tidy up when it is time and quiet."""
+        for name, visit in [*self.people.items()]:
+            visit.shell.say_queue(in_words(self.queue.ahead(name)))
+        now = time.monotonic()
+        if now - self._looked_after >= TIDY_EVERY:
+            self._looked_after = now
+            for visit in [*self.people.values()]:
+                visit.tidy()
+        self._round += 1
+        if self.people and self._round % WEIGH_EVERY == 0:
+            one = self._round // WEIGH_EVERY % len(self.people)
+            [*self.people.values()][one].weigh()
+        if self._left_something and not self.queue.state().waiting:
+            self._left_something = False
+            await asyncio.to_thread(allocator.give_back)
 
     def health(self) -> dict[str, Any]:
         """How full the room is, megabytes in memory, and the queue."""
         queue = self.queue.state()
         return {
-            "status": "ok",
             "sessions": len(self.people),
             "most_sessions": self.most,
             "models": SHELF.names(),
-            "memory_mb": round(psutil.Process().memory_info().rss / 2**20),
+            **self.pulse.numbers(),
             "computing": queue.computing,
             "waiting": queue.waiting,
             "turns": queue.given,
@@ -124,24 +159,26 @@ class Room:
         }
 
     def table(self) -> list[list[Any]]:
-        """A row a session: number, lens, model, minutes here, computing, people before it."""
-        now = time.monotonic()
+        """A row a session: number, lens, model, minutes here, minutes idle, MB held, computing,
+        people before it."""
         return [
             [
                 number,
-                shell.chosen,
-                shell.model_name,
-                round((now - self._since[name]) / 60),
-                "yes" if shell.busy else "",
+                visit.shell.chosen,
+                visit.shell.model_name,
+                round(visit.age / 60),
+                round(visit.idle / 60),
+                round(visit.held / 2**20),
+                "yes" if visit.shell.busy else "",
                 self.queue.ahead(name) or "",
             ]
-            for number, (name, shell) in enumerate(self.people.items(), start=1)
+            for number, (name, visit) in enumerate(self.people.items(), start=1)
         ]
 
     def close(self) -> None:
         """Stop everybody's computations."""
-        for shell in [*self.people.values()]:
-            shell.close()
+        for visit in [*self.people.values()]:
+            visit.shell.close()
 
 
 def in_words(people: int) -> str:
@@ -187,7 +224,11 @@ def serve_room(
         start=False,
         verbose=False,
         allow_websocket_origin=[*origins],
-        extra_patterns=[(r"/health", Health, {"room": room}), (r"/room", RoomPage, {"room": room})],
+        extra_patterns=[
+            (r"/health", Health, {"room": room}),
+            (r"/room", RoomPage, {"room": room}),
+            (r"/away", Away),
+        ],
         **SETTINGS,
         **login(),
     )

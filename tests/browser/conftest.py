@@ -41,6 +41,7 @@ def browser_context_args(browser_context_args: dict) -> dict:
 def page(page) -> Iterator:
     """A page that must ask nobody outside for anything and must log no error."""
     page.set_default_timeout(40_000)
+    page.add_init_script(serving.NO_TOUR)
     troubles: list[str] = []
     outside: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))

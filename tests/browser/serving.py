@@ -29,6 +29,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+NO_TOUR = "try { localStorage.setItem('explorer-tour', 'seen') } catch { /* no page yet */ }"
+"""In a page before its own scripts: this browser has had the tour."""
 TOKEN = "t0k"
 START = 120  # seconds a server may take on a busy machine
 NOTIFICATIONS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
@@ -124,12 +126,21 @@ class Lab:
 
     def open(self, page, cells: list[str]) -> None:
         """Open a notebook of these cells and run all of them."""
-        self._forget_sessions()
         (self.folder / "test.ipynb").write_text(json.dumps(_notebook(cells)))
-        page.goto(f"{self.url}/lab/tree/test.ipynb?reset&token={TOKEN}")
+        self.open_file(page, "test.ipynb")
+
+    def open_file(self, page, name: str) -> None:
+        """Open a notebook of the folder and run all its cells."""
+        self._forget_sessions()
+        page.goto(f"{self.url}/lab/tree/{name}?reset&token={TOKEN}")
         self._wait_for_kernel()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    def restart_kernel(self) -> None:
+        """Restart the open notebook's kernel, as its menu does."""
+        (session,) = json.loads(self._request("/api/sessions"))
+        self._request(f"/api/kernels/{session['kernel']['id']}/restart", "POST")
 
     def _request(self, path: str, method: str = "GET") -> bytes:
         headers = {"Authorization": f"token {TOKEN}"}

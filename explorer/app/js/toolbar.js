@@ -79,14 +79,15 @@ export function render({model}) {
     menu.hidden = !open; save.setAttribute("aria-expanded", String(open))
     if (open) menu.querySelector("button").focus()
   }
-  for (const [what, text] of model.saves) {
+  const items = () => menu.replaceChildren(...model.saves.map(([what, text]) => {
     const item = document.createElement("button")
     item.type = "button"; item.setAttribute("role", "menuitem"); item.textContent = text
     item.addEventListener("click", () => {
       open_menu(false); save.focus(); say("preparing the file…"); model.send_msg({kind: "save", what})
     })
-    menu.append(item)
-  }
+    return item
+  }))
+  items(); model.on("saves", items)
   menu.addEventListener("keydown", (event) => {
     const items = [...menu.children], at = items.indexOf(root.getRootNode().activeElement)
     if (event.key === "Escape") { open_menu(false); save.focus() }

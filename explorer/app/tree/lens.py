@@ -39,6 +39,8 @@ class HierarchyLens(Lens):
     changed: `lens.state.set_level(0.73)`.
     """
 
+    topic = links.LENS
+
     def __init__(self, grammar: Grammar | None = None, query: str = ""):
         """grammar: an `ex.hierarchy.Grammar` to begin with. query: a link's query part.
 
