@@ -338,8 +338,9 @@ def test_training_in_the_learning_view_can_be_stopped(page, lens_url, until):
     page.goto(f"{lens_url}?{LEARNING}")
     until(lambda: len(learning_marks(page)) == 5, "all charts")
     title = PANELS[4]
-    page.get_by_role("slider", name=f"examples: {title}").focus()
-    page.keyboard.press("End")
+    examples = page.get_by_role("slider", name=f"examples: {title}")
+    examples.press("End")
+    until(lambda: examples.get_attribute("aria-valuetext") == "P = 1,024", "as many as there are")
     page.get_by_role("button", name=f"measure: {title}").click()
     page.locator(".head .said", has_text="measuring P = 1,024").wait_for()
     page.get_by_role("button", name=f"stop: {title}").click()
