@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import checkpoint_families as families
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants
 from local_hub import LocalHub
 from PIL import Image
 from safetensors.torch import save
@@ -45,7 +45,7 @@ def local_hub(monkeypatch, tmp_path):
     for variable in hub.OFFLINE:
         monkeypatch.delenv(variable, raising=False)
     # The client read its switch when it was imported: this hub is of this machine, CI or not.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(fetching, "_FIRST_WAIT", 0.01)
     with LocalHub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
