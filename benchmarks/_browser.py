@@ -9,9 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
 
+import seeing
 import serving
 
-__all__ = ["browser_page", "serving"]
+__all__ = ["browser_page", "seeing", "serving"]
 
 
 @contextmanager

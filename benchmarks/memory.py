@@ -9,13 +9,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import psutil
 
 from benchmarks import Row, main
-from benchmarks._browser import browser_page, serving
+from benchmarks._browser import browser_page, seeing, serving
 
 STAGES = """
 import os, psutil
@@ -32,16 +31,6 @@ print("all test images measured", *resident(), sep="|")
 import torch
 print(torch.__version__)
 """
-AT_REST = """() => {
-    // Every line of notices is there, and none has said for a second that work is under way.
-    const found = (root) => [...root.querySelectorAll("*")].flatMap((node) =>
-        [...(node.classList?.contains("notices") ? [node] : []),
-         ...(node.shadowRoot ? found(node.shadowRoot) : [])])
-    const lines = found(document)
-    const busy = !lines.length || lines.some((line) => line.querySelector(".busy"))
-    if (busy) window.restSince = performance.now()
-    return !busy && performance.now() - (window.restSince ??= performance.now()) > 1000
-}"""
 QUICK_WAIT, LONGEST_WAIT = 20, 240  # seconds a lens may compute before memory is read
 
 
@@ -64,8 +53,6 @@ def _one_process() -> list[Row]:
 
 
 def _served(longest: float) -> list[Row]:
-    from playwright.sync_api import TimeoutError as NotInTime
-
     from explorer.app.lenses import TITLES
 
     rows = []
@@ -78,11 +65,9 @@ def _served(longest: float) -> list[Row]:
             )
             for lens, title in TITLES.items():
                 page.goto(f"{app.url}?view.lens={lens}")
-                began, note = time.monotonic(), "all that it shows at first is computed"
-                try:
-                    page.wait_for_function(AT_REST, timeout=1000 * longest)
-                except NotInTime:
-                    note = f"still computing after {time.monotonic() - began:.0f} s"
+                rest = seeing.comes_to_rest(page, looks=5, longest=longest)
+                still = f"still computing after {longest:.0f} s"
+                note = "all that it shows at first is computed" if rest else still
                 memory = server.memory_full_info()
                 note = f"{memory.uss / 2**20:.0f} MiB of it its own; {note}"
                 rows.append(Row(f"server, {title} looked at", memory.rss / 2**20, "MiB", note))

@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
 
+import seeing
 import serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,27 +44,14 @@ CELLS = {
 }
 ENDINGS = {"page": "", "dark": "-dark", "cell": "-cell"}
 DARKER = re.compile("theme|dark|light", re.IGNORECASE)
-IDLE = """() => {
-    const found = []
-    const walk = (root) => {
-        for (const element of root.querySelectorAll("*")) {
-            if (element.matches(".line") && element.checkVisibility()) found.push(element)
-            if (element.shadowRoot) walk(element.shadowRoot)
-        }
-    }
-    walk(document)
-    return found.length > 0 && found.every((line) => !line.classList.contains("busy"))
-}"""
 STEADY = 8
 """Looks in a row, a quarter of a second apart, that must find nothing under way."""
 
 
 def wait_until_idle(page: Page) -> None:
     """Until all that a lens computes by itself is on screen."""
-    idle = 0
-    while idle < STEADY:
-        page.wait_for_timeout(250)
-        idle = idle + 1 if page.evaluate(IDLE) else 0
+    while not seeing.comes_to_rest(page, STEADY):
+        pass
     page.mouse.move(0, 0)
 
 

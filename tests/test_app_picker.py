@@ -34,18 +34,7 @@ def own_settings(tmp_path, monkeypatch, tiny_folder):
 
 def after(*messages: dict) -> tuple[Picker, list[str]]:
     """A picker that got these messages, and the names it asked to open."""
-    opened: list[str] = []
-
-    async def talk() -> Picker:
-        picker = Picker(opened.append)
-        for message in messages:
-            picker._on_message(message)
-            while picker._tasks:
-                await asyncio.gather(*picker._tasks)
-        picker.close()
-        return picker
-
-    return asyncio.run(talk()), opened
+    return with_model(None, *messages)
 
 
 def test_it_lists_what_is_here_and_what_is_on_a_hub():

@@ -95,6 +95,14 @@ def test_without_both_slopes_below_one_there_is_no_transition():
     assert np.isfinite(exponents(32, 2, 2).threshold)  # m > 2 v / (v + 1)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [(11, 6, 2), (33, 17, 2), (3, 2, 2)], ids=str)
+def test_a_slope_of_exactly_one_is_no_transition_whatever_rounding_says(size):
+    v, m, s = size
+    assert s * m * (v - 1) == v**s - 1
+    assert all(np.isnan(value) for value in list(vars(exponents(*size)).values())[:6])
+
+
 def test_eq_22_has_the_reference_values():
     found = upward_map([0.5, 0.9, 1 / 32, 1], 32, 8, 2)
     np.testing.assert_allclose(found, [0.58389262, 0.94627628, 1 / 32, 1], atol=5e-9)

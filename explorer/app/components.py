@@ -120,7 +120,7 @@ class Toolbar(Messenger):
     saves = param.List([*RECIPE_FILES], doc="Kinds of file offered: [kind, what it is called].")
     loads = param.Boolean(True, doc="Whether a recipe can be loaded from a file.")
 
-    _esm = JAVASCRIPT / "toolbar.js"
+    _esm = script("toolbar.js")
     _stylesheets = style("toolbar.css")
 
     def __init__(self, listener: Callable[[Mapping[str, Any]], None], **params: Any):

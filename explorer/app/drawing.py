@@ -13,9 +13,6 @@ from explorer.app.prompts import PromptEditor
 from explorer.app.screen import Screen
 
 if TYPE_CHECKING:
-    import numpy as np
-    import xarray as xr
-
     from explorer.app.arithmetic import ArithmeticLens
     from explorer.app.layout import Display
 
@@ -101,17 +98,14 @@ class Drawing:
         page, result = self.lens.images_shown, picture.result
         if page is not None:
             before = self.lens.before.get(page.task)
+            base = self.lens.model.base_title
+            said_of_all = count_sentences(result, page.task, before, base)
             self.gallery.param.update(
                 class_names=[*self.lens.words(page.task).class_names],
                 tiles=tiles(result, page.task, page.images, before),
-                counts=[[*said] for said in self._counts(result, page.task, before)],
+                counts=[[*said] for said in said_of_all],
                 changed_only=self.lens.state.changed_only,
             )
-
-    def _counts(
-        self, result: xr.Dataset, task: str, before: np.ndarray | None
-    ) -> list[tuple[str, str]]:
-        return count_sentences(result, task, before, self.lens.model.base_title)
 
     def _search(self) -> None:
         self.presets.param.update(best=self.lens.best, searching=self.lens.searching)

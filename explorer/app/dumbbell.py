@@ -152,7 +152,7 @@ class Dumbbell:
         # A legend draws its marks once, from data: they need points before anything is measured,
         # and these lie left of the axis.
         hidden = ColumnDataSource({s: [-1.0] for s in SERIES} | {"task": self.labels[:1]})
-        names = theme.NAMES | {"zero_shot": self._base}
+        names = theme.names(self._base)
         items = [LegendItem(label=names[s], renderers=[self._scatter(s, hidden)]) for s in SERIES]
         return Legend(
             items=items,

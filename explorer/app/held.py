@@ -80,5 +80,4 @@ def _arrays(thing: Any) -> Iterable[Any]:
     variables = getattr(thing, "variables", None)
     if variables is None:
         variables = {"": getattr(thing, "variable", None), **dict(getattr(thing, "coords", {}))}
-        return [getattr(v, "_data", None) for v in variables.values()]
     return [getattr(v, "_data", None) for v in variables.values()]

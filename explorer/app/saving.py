@@ -90,7 +90,7 @@ def figure(
     axes = chart.subplots()
     axes.hlines(height, rows.zero_shot, rows.fine_tuned, color=theme.ZERO_SHOT, alpha=0.5, lw=2)
     axes.hlines(height, rows.zero_shot, rows.edited, color=theme.EDITED, alpha=0.6, lw=2)
-    names = theme.NAMES | {"zero_shot": base}
+    names = theme.names(base)
     for series, marker in (("zero_shot", "o"), ("fine_tuned", "s"), ("edited", "D")):
         colour = theme.COLOURS[series]
         axes.plot(

@@ -21,7 +21,6 @@ WRONG = "#D55E00"
 
 MARKS = {"zero_shot": "circle", "fine_tuned": "square", "edited": "diamond"}
 COLOURS = {"zero_shot": ZERO_SHOT, "fine_tuned": FINE_TUNED, "edited": EDITED}
-NAMES = {"zero_shot": "zero-shot", "fine_tuned": "fine-tuned", "edited": "edited"}
 
 MATERIAL = {
     "light": {"palette": {"primary": {"main": "#1d3b5c"}}},
@@ -76,3 +75,8 @@ def plain(figure: Figure) -> Figure:
     for grid in (*figure.xgrid, *figure.ygrid):
         grid.grid_line_alpha = 0.25
     return figure
+
+
+def names(base: str) -> dict[str, str]:
+    """What the series are called, where the model nobody edited is called ``base``."""
+    return {"zero_shot": base, "fine_tuned": "fine-tuned", "edited": "edited"}

@@ -18,7 +18,7 @@ SECONDS = 30.0
 """How long a hub may be silent."""
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_NEVER = {"", "0", "no", "off", "false"}
+NO = {"", "0", "no", "off", "false"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def storage_folder(repository: str) -> Path:
 def check_online(what: str) -> None:
     """Raise HubError where a variable forbids to ask the hub."""
     for variable in OFFLINE:
-        if os.environ.get(variable, "").lower() not in _NEVER:
+        if os.environ.get(variable, "").lower() not in NO:
             raise HubError(
                 f"{what} is not on this machine, and {variable} is set, so that no hub is asked. "
                 f"Unset {variable} and pull it, or copy the files and add their folder with "

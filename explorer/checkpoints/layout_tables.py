@@ -88,6 +88,23 @@ def _rules(pairs: Mapping[str, str]) -> tuple[Rule, ...]:
 _RES, _HF = "transformer.resblocks.{i}.", "encoder.layers.{i}."
 
 
+def _hf_transformer(before: str, around: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The blocks, the same for images and texts, and what stands around them."""
+    names = {
+        **around,
+        _RES + "ln_1.{w}": _HF + "layer_norm1.{w}",
+        _RES + "attn.out_proj.{w}": _HF + "self_attn.out_proj.{w}",
+        _RES + "ln_2.{w}": _HF + "layer_norm2.{w}",
+        _RES + "mlp.c_fc.{w}": _HF + "mlp.fc1.{w}",
+        _RES + "mlp.c_proj.{w}": _HF + "mlp.fc2.{w}",
+    }
+    three = tuple(f"{before}{_HF}self_attn.{part}_proj.{{w}}" for part in "qkv")
+    return (
+        *_rules({ours: before + theirs for ours, theirs in names.items()}),
+        Rule((_RES + "attn.in_proj_{w}",), three, _joined, _in_three),
+    )
+
+
 def _hf(before: str) -> tuple[Rule, ...]:
     """Hugging Face's CLIPVisionModel; ``pre_layrnorm`` is its own spelling."""
     names = {
@@ -95,38 +112,24 @@ def _hf(before: str) -> tuple[Rule, ...]:
         "positional_embedding": "embeddings.position_embedding.weight",
         "conv1.weight": "embeddings.patch_embedding.weight",
         "ln_pre.{w}": "pre_layrnorm.{w}",
-        _RES + "ln_1.{w}": _HF + "layer_norm1.{w}",
-        _RES + "attn.out_proj.{w}": _HF + "self_attn.out_proj.{w}",
-        _RES + "ln_2.{w}": _HF + "layer_norm2.{w}",
-        _RES + "mlp.c_fc.{w}": _HF + "mlp.fc1.{w}",
-        _RES + "mlp.c_proj.{w}": _HF + "mlp.fc2.{w}",
         "ln_post.{w}": "post_layernorm.{w}",
     }
-    three = tuple(f"{before}{_HF}self_attn.{part}_proj.{{w}}" for part in "qkv")
     return (
-        *_rules({ours: before + theirs for ours, theirs in names.items()}),
-        Rule((_RES + "attn.in_proj_{w}",), three, _joined, _in_three),
+        *_hf_transformer(before, names),
         Rule(("proj",), ("visual_projection.weight",), _transposed, _transposed),
     )
 
 
 def text_layouts() -> tuple[Layout, ...]:
     """A whole CLIP's text tower by open_clip's names and by Hugging Face's."""
-    res, hf, before = _RES, "encoder.layers.{i}.", "text_model."
+    before = "text_model."
     names = {
         "token_embedding.weight": "embeddings.token_embedding.weight",
         "positional_embedding": "embeddings.position_embedding.weight",
-        res + "ln_1.{w}": hf + "layer_norm1.{w}",
-        res + "attn.out_proj.{w}": hf + "self_attn.out_proj.{w}",
-        res + "ln_2.{w}": hf + "layer_norm2.{w}",
-        res + "mlp.c_fc.{w}": hf + "mlp.fc1.{w}",
-        res + "mlp.c_proj.{w}": hf + "mlp.fc2.{w}",
         "ln_final.{w}": "final_layer_norm.{w}",
     }
-    three = tuple(f"{before}{hf}self_attn.{part}_proj.{{w}}" for part in "qkv")
     rules = (
-        *_rules({ours: before + theirs for ours, theirs in names.items()}),
-        Rule((res + "attn.in_proj_{w}",), three, _joined, _in_three),
+        *_hf_transformer(before, names),
         Rule(("text_projection",), ("text_projection.weight",), _transposed, _transposed),
         Rule(("logit_scale",), ("logit_scale",)),
     )

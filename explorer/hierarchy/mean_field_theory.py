@@ -51,12 +51,13 @@ def exponents(v: int, m: int, s: int) -> Exponents:
     """
     check_sizes(v, m, s, 1)
     at_one, at_chance = upward_slope(1.0, v, m, s), upward_slope(1 / v, v, m, s)
-    if not (at_one < 1 and at_chance < 1):
+    # F'(1) < 1 in whole numbers: rounding would find a transition where it is 1.
+    if s * m * (v - 1) >= v**s - 1 or at_chance >= 1:
         nan = float("nan")
         return Exponents(nan, nan, nan, nan, nan, nan, at_one, at_chance)
     p = _inner_fixed_point(v, m, s)
     slope = upward_slope(p, v, m, s)
-    nu = float(np.log(s) / np.log(slope)) if slope != 1 else float("inf")
+    nu = float(np.log(s) / np.log(slope))
     threshold = (1 - p) / (1 - 1 / v)
     return Exponents(threshold, p, slope, nu, 2 * (1 - 1 / nu), slope**2 / s, at_one, at_chance)
 

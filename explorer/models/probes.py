@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from explorer.errors import ImageError, ModelError, VocabularyError
 from explorer.models.heads import LinearHead
 from explorer.models.model import Model
 from explorer.tasks.task import Split, Task, check_count, check_seed
-
-if TYPE_CHECKING:
-    from explorer.models.tokens import Vocabulary
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """Of the squared weights, tried from the strongest to the weakest until two in a row did worse."""
@@ -65,16 +62,15 @@ def linear_probe(
     """
     images = _drawn(m.task(task), n, split, seed)
     features = m.references.zero_shot(images.range, torch.float32)
-    classes = len(m.task(task).class_names)
+    names = m.task(task).class_names
     with torch.inference_mode(False), torch.enable_grad(), _one_thread():
         x = F.normalize(features.double(), dim=-1).clone()
         labels = torch.from_numpy(images.labels).to(x.device)
-        penalty, held_out = _choose_penalty(x, labels, classes, seed)
-        weight = x.new_zeros(classes, x.shape[1])
+        penalty, held_out = _choose_penalty(x, labels, len(names), seed)
+        weight = x.new_zeros(len(names), x.shape[1])
         for stronger in PENALTIES[: PENALTIES.index(penalty) + 1]:  # each fit begins at the last
             weight = _fit(x, labels, stronger, weight)
         made = weight.float()
-    names = m.task(task).class_names
     return ProbeHead(made, names, (), penalty, held_out, len(labels), split, seed)
 
 
@@ -130,7 +126,7 @@ class ProbedModel(Model):
         """The probe of a task, fitted once. Raises VocabularyError for prompts: it has no text."""
         self.task(name)
         if class_names is not None or templates is not None:
-            self._no_text()
+            self._text_side()
         with self._fitting:
             if name not in self._probes:
                 found = linear_probe(self.unprobed, name, None, self._split, self._seed)
@@ -153,16 +149,8 @@ class ProbedModel(Model):
             ]
         return found
 
-    def encode_text(self, texts: Sequence[str]) -> NoReturn:
-        """Raises VocabularyError: the vocabulary is closed."""
-        self._no_text()
-
-    @property
-    def vocabulary(self) -> "Vocabulary":
-        """Raises VocabularyError: the vocabulary is closed."""
-        self._no_text()
-
-    def _no_text(self) -> NoReturn:
+    def _text_side(self) -> NoReturn:
+        """What all words are encoded by: there is none."""
         raise VocabularyError(
             f"The heads of {self.name} are linear probes here, which know their task's classes and "
             "no words; open the model without ex.with_probes to write prompts."

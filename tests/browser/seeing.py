@@ -18,6 +18,31 @@ CHART = """() => {
 }"""
 REPAINTED = "() => window.Bokeh && [...Bokeh.index.query((view) => view.repainted)].length > 0"
 
+IDLE = """() => {
+    const found = []
+    const walk = (root) => {
+        for (const element of root.querySelectorAll("*")) {
+            if (element.matches(".line") && element.checkVisibility()) found.push(element)
+            if (element.shadowRoot) walk(element.shadowRoot)
+        }
+    }
+    walk(document)
+    return found.length > 0 && found.every((line) => !line.classList.contains("busy"))
+}"""
+LOOK_MS = 250
+
+
+def comes_to_rest(page, looks: int, longest: float = 120.0) -> bool:
+    """Whether, within so many seconds, nothing was under way in so many looks in a row, a quarter
+    of a second apart."""
+    idle = 0
+    for _ in range(int(1000 * longest / LOOK_MS)):
+        page.wait_for_timeout(LOOK_MS)
+        idle = idle + 1 if page.evaluate(IDLE) else 0
+        if idle >= looks:
+            return True
+    return False
+
 
 def chart(page) -> dict[str, list]:
     """The dumbbell chart's columns, as the browser holds them (of the last display)."""

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from seeing import comes_to_rest
 from test_guide import LENSES
 
 DARKER = re.compile("theme|dark|light", re.IGNORECASE)
@@ -16,17 +17,6 @@ QUERIES = {
     "disentanglement": "&view.maps=weights&view.n=16",
     "diffusion": "&view.model=digits&view.picture=3&view.level=0.7&view.n=2,4,1",
 }
-IDLE = """() => {
-    const found = []
-    const walk = (root) => {
-        for (const element of root.querySelectorAll("*")) {
-            if (element.matches(".line") && element.checkVisibility()) found.push(element)
-            if (element.shadowRoot) walk(element.shadowRoot)
-        }
-    }
-    walk(document)
-    return found.length > 0 && found.every((line) => !line.classList.contains("busy"))
-}"""
 
 
 def violations(page) -> list[str]:
@@ -39,17 +29,6 @@ def violations(page) -> list[str]:
     ]
 
 
-def settle(page) -> None:
-    """Until nothing is computed and nothing moves."""
-    idle = 0
-    for _ in range(480):
-        page.wait_for_timeout(250)
-        idle = idle + 1 if page.evaluate(IDLE) else 0
-        if idle >= 6:
-            return
-    raise AssertionError("the lens never came to rest")
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("lens", LENSES)
 def test_axe_finds_nothing_in_a_lens(page, served, lens, dark):
@@ -57,7 +36,7 @@ def test_axe_finds_nothing_in_a_lens(page, served, lens, dark):
     page.get_by_role("button", name="Help", exact=True).wait_for()
     if dark:
         page.get_by_role("button", name=DARKER).last.click()
-    settle(page)
+    assert comes_to_rest(page, looks=6), "the lens never came to rest"
     assert violations(page) == []
 
 
@@ -73,5 +52,5 @@ def test_axe_finds_nothing_in_help_keys_and_tour(page, served):
     page.add_init_script("localStorage.removeItem('explorer-tour')")
     page.reload()
     page.get_by_role("region", name="a short tour").wait_for()
-    settle(page)
+    assert comes_to_rest(page, looks=6), "the lens never came to rest"
     assert violations(page) == []

@@ -149,18 +149,3 @@ function firstSeen(root, selector) {
 function nameHandle() {
   firstSeen(document, "[aria-label='Resize sidebar']")?.setAttribute("role", "separator")
 }
-
-// As in toolbar.js: JupyterLab's own keys are single letters, which must not reach it from here.
-function keepKeys(node) {
-  let host = null
-  for (; node; node = node.parentNode ?? node.host) if (node.host) host = node.host
-  host?.setAttribute("data-lm-suppress-shortcuts", "true")
-}
-
-function within(node, element) {
-  while (node) {
-    if (node === element) return true
-    node = node.parentNode ?? node.host
-  }
-  return false
-}

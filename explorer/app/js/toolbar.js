@@ -122,7 +122,7 @@ export function render({model}) {
     if (target.matches?.("textarea, input[type=text], [contenteditable=true], .cm-content")) return
     const lens = path.find((node) => node.classList?.contains("explorer-lens"))
     // On a page of its own the toolbar is beside what the keys were pressed in, not around it.
-    if (!model.served && !(lens && inside(root, lens))) return
+    if (!model.served && !(lens && within(root, lens))) return
     if (!root.getClientRects().length) return      // the app shows another lens
     event.preventDefault(); event.stopPropagation()
     model.send_msg({kind: event.shiftKey ? "redo" : "undo"})
@@ -148,25 +148,7 @@ export function render({model}) {
   load.hidden = !model.loads
   root.append(undo, redo, python, link, save, load, file, menu, said)
   update()
-  root.addEventListener("focusin", () => keep_keys(root))
-  model.on("after_render", () => keep_keys(root))
+  root.addEventListener("focusin", () => keepKeys(root))
+  model.on("after_render", () => keepKeys(root))
   return root
-}
-
-// Typing in a lens must not reach JupyterLab, whose shortcuts in a cell are single letters and Enter
-// (a "d" typed twice deletes the cell). Lab leaves alone what carries this attribute; it looks at
-// the outermost shadow host, since events from inside are reported as coming from there.
-function keep_keys(node) {
-  let host = null
-  for (; node; node = node.parentNode ?? node.host) if (node.host) host = node.host
-  host?.setAttribute("data-lm-suppress-shortcuts", "true")
-}
-
-// Is this node inside that element, through shadow roots?
-function inside(node, element) {
-  while (node) {
-    if (node === element) return true
-    node = node.parentNode ?? node.host
-  }
-  return false
 }

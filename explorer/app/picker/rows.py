@@ -10,11 +10,11 @@ from typing import Any
 
 from explorer.app import notebook
 from explorer.app.shared_models import SHELF
+from explorer.checkpoints.hub import NO
 
 HUB = "hub:"
 MAY_PULL = "EXPLORER_PULL"
 MAY_UPLOAD = "EXPLORER_UPLOAD"
-_NO = ("", "0", "no", "off", "false")
 _SHOWN = ("name", "title", "family", "kind", "tasks", "where", "licence", "local", "caveats")
 
 
@@ -25,12 +25,12 @@ def may_pull() -> bool:
     without it a notebook may, and a served app, which anybody might open, may not.
     """
     given = os.environ.get(MAY_PULL, "").lower()
-    return given not in _NO if given else notebook.in_kernel()
+    return given not in NO if given else notebook.in_kernel()
 
 
 def may_upload() -> bool:
     """Whether checkpoints may be handed in through the browser: where EXPLORER_UPLOAD says so."""
-    return os.environ.get(MAY_UPLOAD, "").lower() not in _NO
+    return os.environ.get(MAY_UPLOAD, "").lower() not in NO
 
 
 def may_name_paths() -> bool:

@@ -24,8 +24,10 @@ def figure(
     control: str | None,
     geometry: xr.Dataset | None,
     kind: str,
+    base: str,
 ) -> bytes:
-    """PNG or SVG, with the recipe in its metadata. titles: of all tasks, the control included."""
+    """PNG or SVG, with the recipe in its metadata. titles: of all tasks, the control included.
+    base: what the model nobody edited is called."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -36,7 +38,7 @@ def figure(
     norms = chart.add_subplot(grid[1, 0], sharex=schedule)
     _schedule(schedule, recipe, n_layers)
     _norms(norms, recipe, n_layers, titles, geometry)
-    _accuracies(chart.add_subplot(grid[:, 1]), rows, row_labels(titles, control))
+    _accuracies(chart.add_subplot(grid[:, 1]), rows, row_labels(titles, control), base)
     for axes in chart.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
@@ -81,14 +83,15 @@ def _norms(
         axes.legend(fontsize=7, frameon=False, ncols=2)
 
 
-def _accuracies(axes: Any, rows: Rows, labels: list[str]) -> None:
+def _accuracies(axes: Any, rows: Rows, labels: list[str], base: str) -> None:
+    names = theme.names(base)
     height = np.arange(len(labels))[::-1]
     axes.hlines(height, rows.zero_shot, rows.edited, color=theme.EDITED, alpha=0.5, lw=2)
     for series, marker in (("zero_shot", "o"), ("fine_tuned", "s"), ("edited", "D")):
         colour = theme.COLOURS[series]
         fill = "white" if series == "zero_shot" else colour
         values = getattr(rows, series)
-        axes.plot(values, height, marker, label=theme.NAMES[series], color=colour, mfc=fill)
+        axes.plot(values, height, marker, label=names[series], color=colour, mfc=fill)
     axes.set_yticks(height, labels)
     axes.set_xlim(left=0, right=max(1.02, axes.get_xlim()[1]))
     axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f}")

@@ -267,6 +267,7 @@ class ScheduleLens(RecipeLens):
             self.model.control,
             self.geometry,
             what,
+            self.model.base_title,
         )
 
     # Displays and life

@@ -13,7 +13,6 @@ from bokeh.plotting import figure
 from explorer.app import theme
 from explorer.app.tree.marks import (
     MEASURED_INK,
-    SHORT,
     ChartLegend,
     ControlMarks,
     growing,
@@ -36,6 +35,9 @@ class _AgainstLevel:
     _drawn: Theory | None = None
     """The theory whose lines are on the chart: they are sent once, not with every new mark."""
 
+    def _level_label(self, setting: Setting) -> str:
+        return LEVEL_NAMES[setting.process]
+
     def _over_levels(self) -> None:
         self.slider, self.threshold = slider_mark(), threshold_mark()
         self.figure.add_layout(self.threshold)
@@ -44,7 +46,7 @@ class _AgainstLevel:
     def move(self, setting: Setting, theory: Theory | None) -> None:
         """Put the slider's line and the threshold's where they are."""
         self.slider.location = setting.level
-        self.figure.xaxis.axis_label = LEVEL_NAMES[setting.process]
+        self.figure.xaxis.axis_label = self._level_label(setting)
         found = theory.threshold if theory is not None else float("nan")
         self.threshold.visible = found == found
         if found == found:
@@ -130,10 +132,8 @@ class Statistic(_AgainstLevel):
         self.controls.show(columns)
         self._legend.controls(controls)
 
-    def move(self, setting: Setting, theory: Theory | None) -> None:
-        """Put the slider's line and the threshold's where they are."""
-        super().move(setting, theory)
-        self.figure.xaxis.axis_label = level_label(setting)
+    def _level_label(self, setting: Setting) -> str:
+        return level_label(setting)
 
 
 class Correlation:
@@ -207,7 +207,7 @@ class Correlation:
 def level_label(setting: Setting) -> str:
     """What the level is, and what it is for those controls that are noised in another way."""
     symbol = LEVEL_SYMBOLS[setting.process]
-    others = [f"{SHORT[c]}: {x}" for c in setting.controls if (x := CONTROL_LEVELS[c]) != symbol]
+    others = [f"{c}: {x}" for c in setting.controls if (x := CONTROL_LEVELS[c]) != symbol]
     # Three kinds of noise have no room for the long name of one.
     name = LEVEL_NAMES[setting.process] if len(others) < 2 else symbol
     return "; ".join([name, *others])

@@ -14,8 +14,6 @@ from explorer.app.tree.measured import Columns, Measured
 from explorer.app.tree.palette import CONTROL_LINES
 
 MEASURED_INK = theme.FINE_TUNED
-SHORT = {"mixture": "mixture", "field": "field"}
-"""Controls in a legend and on an axis."""
 
 
 def quiet_chart(title: str, **settings: Any) -> figure:
@@ -116,7 +114,7 @@ class ChartLegend:
         self._theory = LegendItem(label="theory", renderers=[theory]) if theory else None
         self._power = LegendItem(label="power law", renderers=[power]) if power else None
         self._controls = {
-            name: LegendItem(label=SHORT[name], renderers=[mark], visible=False)
+            name: LegendItem(label=name, renderers=[mark], visible=False)
             for name, mark in (
                 zip(controls.sources, controls.marks, strict=True) if controls else ()
             )
