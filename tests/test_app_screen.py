@@ -1,12 +1,14 @@
 """When parts of the screen are drawn: all that wait at once, in order, never before a browser."""
 
+from unittest.mock import Mock
+
 import pytest
 from bokeh.document import Document
 from bokeh.document.events import ModelChangedEvent
 from bokeh.models import Div
 
 from explorer.app import notebook
-from explorer.app.screen import PATIENCE, Screen
+from explorer.app.screen import PATIENCE, Screen, in_one_message
 
 
 @pytest.fixture
@@ -93,3 +95,44 @@ def test_what_is_drawn_together_is_sent_when_the_last_part_is_drawn():
     document.session_callbacks[0].callback()
     changes = [(e.model, e.attr, e.new) for e in sent if isinstance(e, ModelChangedEvent)]
     assert changes == [(first, "text", "new"), (second, "text", "new")]
+
+
+class _Browser:
+    """Somebody connected to a session: messages it is sent."""
+
+    def __init__(self):
+        self.got, self.protocol, self._socket = [], self, self
+
+    def create(self, kind, events):
+        return kind, [(e.model, e.attr, e.new) for e in events]
+
+    def send_message(self, message):
+        self.got.append(message)
+        return message
+
+
+def test_what_is_drawn_together_is_one_message_to_each_browser():
+    document, first, second = Document(), Div(text="old"), Div(text="old")
+    document.add_root(first)
+    document.add_root(second)
+    browsers = [_Browser(), _Browser()]
+    session = Mock(_pending_writes=[], _subscribed_connections=browsers)
+    document._session_context = lambda: Mock(session=session)
+    others, own, followed = [], [], []
+    document.callbacks._change_callbacks[session] = own.append
+    document.on_change(others.append)
+    first.on_change("text", lambda attr, old, new: followed.append(new))
+    with in_one_message(document):
+        first.text = "new"
+        second.text = "new"
+        document.add_next_tick_callback(lambda: None)
+    changes = [(first, "text", "new"), (second, "text", "new")]
+    assert [b.got for b in browsers] == [[("PATCH-DOC", changes)]] * 2
+    assert session._pending_writes == [("PATCH-DOC", changes)] * 2
+    assert followed == ["new"], "who follows a property is told as ever"
+    assert [e for e in own if isinstance(e, ModelChangedEvent)] == [], "and not sent twice"
+    assert len([e for e in others if isinstance(e, ModelChangedEvent)]) == 2
+    assert len(own) == len(others) - 2 == 1, "a callback to come is announced as ever"
+    first.text = "later"
+    assert document.callbacks.hold_value is None
+    assert own[-1].new == "later", "the hold is over"

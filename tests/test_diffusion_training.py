@@ -56,6 +56,30 @@ def test_training_goes_on_where_it_stopped(small, tmp_path, monkeypatch):
             assert torch.allclose(x, twice[part][key], atol=1e-6), key
 
 
+def test_training_goes_on_from_a_packed_network(small, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(diffusion_quality, "glance", lambda *given: {})
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    diffusion.main(tmp_path / "first", ["--model", "tiles", "--steps", "2"])
+    diffusion_pack.write_folder(tmp_path / "first", "tiles", tmp_path / "packed", pictures)
+    options = ["--model", "tiles", "--base", str(tmp_path / "packed"), "--begun", "2"]
+    monkeypatch.setattr(diffusion, "RATE", 0.0)  # so that nothing but the beginning is seen
+    diffusion.main(tmp_path / "second", [*options, "--steps", "3"])
+    before, trained = diffusion.load(tmp_path / "first", "tiles", pictures)
+    after, went_on = diffusion.load(tmp_path / "second", "tiles", pictures)
+    assert (trained["step"], went_on) == (2, {"step": 3, "begun": 2, "cool": 0})
+    for key, x in before.state_dict().items():
+        assert torch.equal(after.state_dict()[key], x.half().float()), key
+
+
+def test_the_rate_warms_up_stays_and_cools():
+    rates = [diffusion.rate_at(step, 100, 1000, 50) / diffusion.RATE for step in range(100, 1000)]
+    assert rates[0] == pytest.approx(1 / diffusion.WARMUP)
+    assert rates[diffusion.WARMUP : -50] == [1.0] * (900 - diffusion.WARMUP - 50)
+    assert rates[-1] == pytest.approx(1 / 50)
+    assert diffusion.rate_at(999, 0, 1000, 0) == diffusion.RATE
+
+
 def test_the_average_is_that_of_its_power_law():
     weights, ema, shares = [torch.tensor(0.0)], [torch.tensor(5.0)], []
     for step in range(1, 101):
@@ -86,7 +110,8 @@ def test_frechet_distance_of_gaussians_is_that_of_their_moments():
 def test_what_is_packed_opens_and_knows_its_grammar(small, pictures, tmp_path, monkeypatch):
     diffusion.main(tmp_path, ["--model", "tiles", "--steps", "1", "--judge", "100"])
     out = tmp_path / "packed"
-    assert diffusion_pack.write_folder(tmp_path, "tiles", out, pictures) == 1
+    trained = diffusion_pack.write_folder(tmp_path, "tiles", out, pictures)
+    assert trained == {"step": 1, "begun": 0, "cool": 0}
     p = ex.open_diffusion(out, device="cpu")
     assert p.prediction == "v_prediction"
     assert p.examples.shape == (diffusion_pack.EXAMPLES, 16, 16, 3)
@@ -142,10 +167,17 @@ def test_a_digit_on_the_foot_of_another_is_put_together_from_both():
 
 
 def test_the_card_says_how_it_was_measured_and_leaves_room_for_the_tables():
-    text = diffusion_pack.card_text("tiles", 1000, 0, 64, [("legal", "1.000", "0.000")])
+    trained = {"step": 1000, "begun": 0, "cool": 0}
+    lines = [("legal", "1.000", "0.000")]
+    text = diffusion_pack.card_text("tiles", trained, 0, 64, lines)
     assert "1,000 steps of 64 pictures (64,000 seen)" in text
     assert "| legal | 1.000 | 0.000 |" in text
     assert text.endswith("\n".join([*diffusion_pack.MARKS, ""]))
+    assert "optimiser" not in text
+    went_on = {"step": 1000, "begun": 600, "cool": 50}
+    text = diffusion_pack.card_text("tiles", went_on, 0, 64, lines)
+    assert "from step 600 on with a fresh optimiser" in text
+    assert "--base FOLDER --begun 600 --steps 1000 --cool 50" in text
 
 
 def test_embedded_digits_are_held_out(tmp_path, monkeypatch):

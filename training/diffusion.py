@@ -3,7 +3,9 @@
 The network predicts v (Salimans and Ho 2022, arXiv 2202.00512) under a cosine schedule (Nichol and
 Dhariwal 2021, arXiv 2102.09672). The rate is constant after a warm-up, and the weights that are
 used are an average over the last tenth of training, whenever that ends (power-function EMA, Karras
-et al. 2024, arXiv 2312.02696), so that training can stop and go on at any step.
+et al. 2024, arXiv 2312.02696), so that training can stop and go on at any step. ``--cool`` ends it:
+over so many last steps the rate falls to zero. ``--base`` goes on from a packed network, of which
+nothing but the averaged weights is left.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .clip import DEVICE
@@ -87,12 +90,19 @@ def average(ema: list[Tensor], weights: list[Tensor], step: int) -> None:
     torch._foreach_lerp_(ema, weights, 1 - decay)
 
 
-def load(work: Path, name: str, pictures: Pictures) -> tuple[UNet2DModel, int]:
-    """The averaged network so far on the CPU, and its number of steps."""
+def rate_at(step: int, begun: int, steps: int, cool: int) -> float:
+    """Constant after a warm-up from step ``begun``, linearly to zero over the last ``cool``."""
+    end = (steps - step) / cool if cool else 1.0
+    return RATE * min(1.0, (step - begun + 1) / WARMUP, end)
+
+
+def load(work: Path, name: str, pictures: Pictures) -> tuple[UNet2DModel, dict[str, int]]:
+    """The averaged network so far on the CPU, and how it was trained: ``step`` done so far,
+    ``begun`` at (0, or where it went on from a packed network), ``cool``."""
     unet = network(name, pictures.channels)
     state = torch.load(work / f"diffusion-{name}.pt", weights_only=True, map_location="cpu")
     unet.load_state_dict(state["ema"])
-    return unet.eval(), state["step"]
+    return unet.eval(), {key: state.get(key, 0) for key in ("step", "begun", "cool")}
 
 
 def main(work: Path, options: list[str]) -> None:
@@ -102,13 +112,19 @@ def main(work: Path, options: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--judge", type=int, default=250, help="steps between looks at samples")
+    parser.add_argument("--cool", type=int, default=0, help="last steps, in which the rate falls")
+    parser.add_argument("--base", type=Path, help="packed network to go on from, see --begun")
+    parser.add_argument("--begun", type=int, default=0, help="steps that made the --base")
     args = parser.parse_args(options)
     pictures, noise_schedule = PICTURES[args.model](work), schedule()
     torch.manual_seed(args.seed)
     unet = network(args.model, pictures.channels).to(DEVICE)
+    if args.base:
+        packed = load_file(args.base / "unet" / "diffusion_pytorch_model.safetensors")
+        unet.load_state_dict({key: tensor.float() for key, tensor in packed.items()})
     ema = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
     solver = torch.optim.AdamW(unet.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.01)
-    path, start = work / f"diffusion-{args.model}.pt", 0
+    path, start = work / f"diffusion-{args.model}.pt", args.begun
     if path.exists():
         state = torch.load(path, weights_only=True, map_location=DEVICE)
         unet.load_state_dict(state["unet"])
@@ -118,7 +134,7 @@ def main(work: Path, options: list[str]) -> None:
     began, losses = time.time(), []
     for step in range(start, args.steps):
         for group in solver.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / WARMUP)
+            group["lr"] = rate_at(step, args.begun, args.steps, args.cool)
         loss = v_loss(unet, noise_schedule, batch(pictures, args.seed, step))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -139,6 +155,8 @@ def main(work: Path, options: list[str]) -> None:
                 "ema": ema,
                 "solver": solver.state_dict(),
                 "step": done,
+                "begun": args.begun,
+                "cool": args.cool,
             }
             torch.save(state, path.with_suffix(".tmp"))
             path.with_suffix(".tmp").rename(path)

@@ -46,9 +46,9 @@ ABOUT = {
 }
 
 
-def write_folder(work: Path, name: str, out: Path, pictures: Pictures) -> int:
-    """Everything but the card; returns the steps of training."""
-    unet, step = load(work, name, pictures)
+def write_folder(work: Path, name: str, out: Path, pictures: Pictures) -> dict[str, int]:
+    """Everything but the card; returns how it was trained, as ``diffusion.load``."""
+    unet, trained = load(work, name, pictures)
     if out.exists():
         shutil.rmtree(out)
     unet.half().save_pretrained(out / "unet")
@@ -68,7 +68,7 @@ def write_folder(work: Path, name: str, out: Path, pictures: Pictures) -> int:
         order = np.random.default_rng(0).permutation(len(pictures.held_out))
         examples = pictures.held_out[order[:EXAMPLES]]
     np.savez_compressed(out / "examples.npz", images=examples)
-    return step
+    return trained
 
 
 def write_sums(folder: Path) -> None:
@@ -93,9 +93,22 @@ def grid(images: np.ndarray, columns: int = 16, enlarged: int = 3) -> Image.Imag
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def card_text(name: str, step: int, seed: int, samples: int, lines: list[Line]) -> str:
+def card_text(
+    name: str, trained: dict[str, int], seed: int, samples: int, lines: list[Line]
+) -> str:
     """The model card, in markdown."""
     title, about, source = ABOUT[name]
+    step, command = trained["step"], f"python -m training diffusion --model {name}"
+    ends = ""
+    if trained["begun"]:
+        ends += (
+            f"; from step {trained['begun']:,} on with a fresh optimiser, of the averaged weights "
+            "up to there"
+        )
+        command += f" --base FOLDER --begun {trained['begun']}"
+    if trained["cool"]:
+        ends += f"; over the last {trained['cool']:,} steps the rate falls to zero"
+        command += f" --steps {step} --cool {trained['cool']}"
     text = [
         f"# {title}",
         "",
@@ -103,9 +116,9 @@ def card_text(name: str, step: int, seed: int, samples: int, lines: list[Line]) 
         "",
         f"- Data: {source}.",
         f"- Training: {step:,} steps of {BATCH} pictures ({step * BATCH:,} seen), seed {seed}, "
-        f"AdamW at {RATE}, v-prediction, cosine schedule of 1000 steps; the weights are an "
-        "average over the last tenth of training, in fp16. Made by "
-        f"`python -m training diffusion --model {name}` and `diffusion_pack`.",
+        f"AdamW at {RATE}, v-prediction, cosine schedule of 1000 steps{ends}; the weights are an "
+        f"average over the last tenth of training, in fp16. Made by `{command}` and "
+        "`diffusion_pack`.",
         f"- Measured on {samples} samples, {STEPS} ancestral steps.",
         "",
         "## The samples",
@@ -128,16 +141,17 @@ def main(work: Path, options: list[str]) -> None:
     out = args.out or Path("explorer/zoo") / args.model
     pictures = PICTURES[args.model](work)
     made = work / "packed" / args.model
-    step = write_folder(work, args.model, made, pictures)
+    trained = write_folder(work, args.model, made, pictures)
     p = ex.open_diffusion(made.resolve())
     images = diffusion_quality.draw(p.unet, p.scheduler, args.samples, STEPS, seed=1)
     grid(images[:128]).save(work / f"diffusion-{args.model}.png")
     if pictures.tiles is None:
         lines = diffusion_quality.of_digits(pictures, images)
     else:
+        step = trained["step"]
         last = [batch(pictures, args.seed, i)[0] for i in range(max(0, step - SEEN), step)]
         lines = diffusion_quality.of_tiles(pictures, images, p.decode(torch.cat(last)))
-    text = card_text(args.model, step, args.seed, args.samples, lines)
+    text = card_text(args.model, trained, args.seed, args.samples, lines)
     if args.preliminary:
         text += "\n**Preliminary**: training was cut short and goes on; expect a better one.\n"
     (made / "CARD.md").write_text(text)

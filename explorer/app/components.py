@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import param
 from bokeh.plotting import figure as Figure
-from panel.custom import JSComponent
 
 from explorer.app import rules
-from explorer.app.screen import in_one_message, served_document
+from explorer.app.messenger import Confirmed, Messenger
 
 JAVASCRIPT = Path(__file__).parent / "js"
 
@@ -38,44 +36,6 @@ def style(name: str) -> list[str]:
 def script(name: str) -> str:
     """A component's module in `js/`, behind the functions that several share."""
     return "\n".join((JAVASCRIPT / file).read_text("utf-8") for file in ("common.js", name))
-
-
-class Messenger(JSComponent):
-    """A component whose browser half sends dictionaries with a "kind"."""
-
-    __abstract = True
-
-    def __init__(self, listener: Callable[[Mapping[str, Any]], None], **params: Any):
-        super().__init__(**{"sizing_mode": "stretch_width", "margin": (4, 12)} | params)
-        self._listener = listener
-
-    def _handle_msg(self, data: Any) -> None:
-        if isinstance(data, Mapping) and isinstance(data.get("kind"), str):
-            with in_one_message(served_document()):
-                self._listener(data)
-
-
-class Confirmed(Messenger):
-    """A component that shows at once what a person does, and is told which message was answered.
-
-    Its messages carry the display they come from (`view`) and a number (`seq`). Whoever draws it
-    sets `heard` to `noted` together with the values that the messages led to: ahead of them, it
-    would have the browser take the old values for an answer.
-    """
-
-    __abstract = True
-
-    heard = param.Dict({}, doc="Number of the last message taken into account, a display.")
-
-    noted: Mapping[str, int] = MappingProxyType({})
-
-    def _handle_msg(self, data: Any) -> None:
-        if isinstance(data, Mapping):
-            view, seq = data.get("view"), data.get("seq")
-            if isinstance(view, str) and isinstance(seq, int):
-                others = {v: s for v, s in [*self.noted.items()][-7:] if v != view}
-                self.noted = {**others, view: seq}
-        super()._handle_msg(data)
 
 
 class Mixer(Confirmed):

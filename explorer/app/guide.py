@@ -7,8 +7,9 @@ from typing import Any
 
 import param
 
-from explorer.app.components import Messenger, script, style
+from explorer.app.components import script, style
 from explorer.app.help import HELP, KEYS, TOUR, Help
+from explorer.app.messenger import Messenger
 from explorer.app.screen import served_document
 
 

@@ -17,12 +17,17 @@ import xarray as xr
 from explorer.app.runner import Job, Runner
 from explorer.app.shared_models import SHELF, engine_for
 from explorer.app.state import Prompts
+from explorer.compute import turns
 from explorer.errors import VocabularyError
 from explorer.recipe import Recipe
 
 if TYPE_CHECKING:
     from explorer.compute.engine import Engine
     from explorer.models.model import Model
+
+CROWD, FEW = 4, 8
+"""While so many wait for their turn, a first picture is of so few images a task: half the usual,
+and half the time for everybody."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,13 @@ class Measuring:
         """Measure recipe on all tasks, coarse to fine; stale measurements are cancelled."""
 
         def make() -> Iterable[xr.Dataset]:
-            from explorer.measures.accuracy import accuracy_run
+            from explorer.measures.accuracy import STAGES, accuracy_run
 
             engine = self._engine_for(recipe)
             heads = {task: _head(self.model, task, words) for task, words in prompts.items()}
+            stages = (FEW, *STAGES[1:]) if turns.waiting() >= CROWD else STAGES
             return accuracy_run(
-                self.model, recipe, self.model.all_tasks, engine=engine, heads=heads or None
+                self.model, recipe, self.model.all_tasks, stages, engine=engine, heads=heads or None
             )
 
         def show(result: xr.Dataset, progress: float) -> None:

@@ -144,7 +144,7 @@ def tiles(
 
 def predictions(result: xr.Dataset) -> dict[str, np.ndarray]:
     """Predicted class numbers (image,) of every task, -1 where not computed."""
-    return {str(name): result["predicted"].sel(task=name).values for name in result["task"].values}
+    return dict(zip(result["task"].values.tolist(), result["predicted"].values, strict=True))
 
 
 def count_sentences(

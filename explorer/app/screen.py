@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import panel as pn
 from bokeh.document import Document
+from bokeh.document.callbacks import invoke_with_curdoc
+from bokeh.document.events import DocumentPatchedEvent
 
 from explorer.app import notebook
 
@@ -118,7 +120,35 @@ def in_one_message(document: Document | None) -> Iterator[None]:
     try:
         yield
     finally:
+        _let_go(document)
+
+
+def _let_go(document: Document) -> None:
+    """End the hold, and send what was held in one message to each browser of the session.
+
+    Bokeh (3.9) would send one for every change, and go through all models of the page for each.
+    """
+    context = document.session_context
+    session = None if context is None else context.session
+    if session is None or session._pending_writes is None:  # nobody there, or not under the lock
         document.unhold()
+        return
+    callbacks = document.callbacks
+    held, callbacks._held_events, callbacks._hold = callbacks._held_events, [], None
+    changes = [event for event in held if isinstance(event, DocumentPatchedEvent)]
+    if changes:
+        for connection in session._subscribed_connections:
+            message = connection.protocol.create("PATCH-DOC", changes)
+            session._pending_writes.append(connection._socket.send_message(message))
+    for event in held:
+        if event not in changes:
+            callbacks.trigger_on_change(event)
+            continue
+        if event.callback_invoker is not None:
+            invoke_with_curdoc(document, event.callback_invoker)
+        for receiver, callback in [*callbacks._change_callbacks.items()]:
+            if receiver is not session:  # the browsers have it
+                callback(event)
 
 
 def served_document() -> Document | None:

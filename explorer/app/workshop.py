@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,8 +26,9 @@ from bokeh.models import CustomJS
 
 from explorer.app import rules
 from explorer.app.health import Away, Health, Pulse, RoomPage
+from explorer.app.opening import model_names
 from explorer.app.shared_models import SHELF
-from explorer.app.shell import TITLE, begin, model_names
+from explorer.app.shell import TITLE, begin
 from explorer.app.visit import CONNECT_WITHIN_FULL, Visit
 from explorer.compute import allocator, turns
 from explorer.compute.cores import usable_cores
@@ -34,8 +36,11 @@ from explorer.errors import ExplorerError
 
 MOST_SESSIONS = 60
 MOST_MODELS = 3
+SWITCH_S = 0.0005
 LOOK_EVERY = 0.5
 """Seconds between two looks at who waits."""
+FEW = 3
+"""People whose number is told exactly."""
 TIDY_EVERY = 5.0
 """Seconds between two looks at who is idle."""
 WEIGH_EVERY = 4
@@ -182,7 +187,10 @@ class Room:
 
 
 def in_words(people: int) -> str:
-    """How many come before one, or nothing."""
+    """How many come before one, or nothing. Of many in steps of five: who waits behind a crowd is
+    not told of every step, which is what the crowd would wait for."""
+    if people > FEW:
+        return f"about {5 * round(people / 5)} people before you"
     return f"{people} {'person' if people == 1 else 'people'} before you" if people else ""
 
 
@@ -194,6 +202,7 @@ def room_for(model: str = "", most: int = MOST_SESSIONS) -> Iterator[Room]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["EXPLORER_PULL"] = "0"  # strangers start no downloads, whatever the address
     allocator.share_arenas()
+    sys.setswitchinterval(SWITCH_S)
     rules.follow(rules.WORKSHOP)
     SHELF.offered = frozenset({*model_names(), *([model] if model else [])})
     SHELF.most = MOST_MODELS

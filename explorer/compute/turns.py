@@ -25,7 +25,7 @@ SLICE = 0.25
 """Seconds after which a turn ends at the next batch, if others wait."""
 LEASE = 10.0
 """Seconds after which a turn that did not end is no longer waited for."""
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Seconds after which a refinement that waits counts as much as a first picture."""
 NOTICED = 0.5
 """Seconds of waiting that a person need not be told of."""
@@ -220,6 +220,11 @@ def turn(session: Hashable, preview: bool) -> Iterator[bool]:
         return
     with _queue.turn(session, preview) as waited:
         yield waited
+
+
+def waiting() -> int:
+    """How many turns are waited for in the process's queue, if there is one."""
+    return 0 if _queue is None else _queue.state().waiting
 
 
 def give_way() -> None:

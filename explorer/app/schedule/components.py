@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import param
 
-from explorer.app.components import JAVASCRIPT, Confirmed, Messenger, script, style
+from explorer.app.components import JAVASCRIPT, script, style
+from explorer.app.messenger import Confirmed, Messenger
 
 
 class ScheduleCurve(Confirmed):

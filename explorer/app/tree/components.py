@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import param
 
-from explorer.app.components import Confirmed, Messenger, script, style
+from explorer.app.components import script, style
+from explorer.app.messenger import Confirmed, Messenger
 
 
 class Tree(Confirmed):
