@@ -11,11 +11,12 @@ import xarray as xr
 from PIL import Image
 
 import explorer as ex
-from explorer.app import saving
+from explorer.app import measuring, saving
 from explorer.app.arithmetic import ArithmeticLens
 from explorer.app.prompts import PromptEditor
 from explorer.app.shell import Shell
 from explorer.app.state import Prompts
+from explorer.compute import turns
 from explorer.recipe import Recipe
 
 
@@ -42,6 +43,26 @@ def test_the_picture_equals_accuracy_computed_in_one_go(tiny_model):
         lens.close()
 
     run(main())
+
+
+@pytest.mark.parametrize(("others", "first"), [(measuring.CROWD - 1, 16), (measuring.CROWD, 8)])
+def test_a_first_picture_is_of_fewer_images_while_many_wait(tiny_model, monkeypatch, others, first):
+    monkeypatch.setattr(turns, "waiting", lambda: others)
+    counts = []
+
+    async def main():
+        lens = ArithmeticLens(tiny_model)
+        shown = lens._measured
+        monkeypatch.setattr(
+            lens.measuring, "_show", lambda p: (counts.append(p.result.attrs["n"]), shown(p))
+        )
+        slider(lens, "digits", 0.5)
+        await lens.settled()
+        assert lens.result.attrs["complete"], "and the last one of all, as ever"
+        lens.close()
+
+    run(main())
+    assert counts[0] == first
 
 
 def test_chart_gallery_and_status_belong_to_the_recipe_on_screen(tiny_model):
@@ -319,8 +340,8 @@ def test_the_app_opens_the_model_asked_for_and_restores_its_link(models):
     async def main():
         shell = Shell("tiny", "base=tiny&digits=0.4")
         shell.embedded()
-        while shell._tasks:
-            await asyncio.gather(*shell._tasks)
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
         assert shell.lens.recipe.active == {"digits": 0.4}
         assert shell.side.objects
         shell.close()
@@ -332,8 +353,8 @@ def test_an_unknown_model_in_the_link_is_a_sentence_and_the_default_opens(models
     async def main():
         shell = Shell("tiny", "base=tinny&digits=0.4")
         shell.embedded()
-        while shell._tasks:
-            await asyncio.gather(*shell._tasks)
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
         assert shell.lens.model.name == "tiny"
         assert "'tinny'" in shell.lens.sentences[0]
         assert "'tiny'" in shell.lens.sentences[0]
@@ -359,8 +380,8 @@ def test_a_model_that_fails_to_open_does_not_undo_a_choice_made_meanwhile(models
             raise ex.ExplorerError("broken is broken.")
         return ex.open_model(name)
 
-    monkeypatch.setattr("explorer.app.shell.open_shared", open_slowly)
-    monkeypatch.setattr("explorer.app.shell.already_open", lambda name: None)
+    monkeypatch.setattr("explorer.app.opening.open_shared", open_slowly)
+    monkeypatch.setattr("explorer.app.opening.already_open", lambda name: None)
 
     async def main():
         shell = Shell("tiny")
@@ -369,8 +390,8 @@ def test_a_model_that_fails_to_open_does_not_undo_a_choice_made_meanwhile(models
             await asyncio.sleep(0.005)
         shell.open("tiny")
         go_on.set()
-        while shell._tasks:
-            await asyncio.gather(*shell._tasks)
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
         shell.embedded()
         assert shell.lens.model.name == "tiny"
         assert shell.lens.sentences == ["broken is broken."]

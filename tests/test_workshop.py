@@ -153,6 +153,8 @@ def test_the_password_comes_from_panels_own_variables(monkeypatch):
 
 def test_the_queue_in_words():
     assert [in_words(n) for n in (0, 1, 3)] == ["", "1 person before you", "3 people before you"]
+    many = {in_words(n) for n in range(4, 41)}
+    assert many == {f"about {n} people before you" for n in range(5, 41, 5)}
 
 
 def test_a_room_says_how_full_it_is():
