@@ -41,13 +41,14 @@ READY := $(VENV)/.ready-$(TORCH)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab app test test-browser bench docs lint format lock training-env clean
+.PHONY: help env lab app test test-browser test-parquet bench docs lint format lock training-env clean
 
 help:
 	@echo 'make lab           open JupyterLab on the first tutorial, with the app in it'
 	@echo 'make app           serve the app on its own page'
 	@echo 'make test          run the tests (no browser, GPU, hub or network needed)'
 	@echo 'make test-browser  run the tests that drive headless Chromium'
+	@echo 'make test-parquet  add the reader of parquet files (large), and run its tests'
 	@echo 'make bench         measure merging, evaluation, opening and memory'
 	@echo 'make docs          build the documentation in docs/_build/html'
 	@echo 'make lint          ruff (format and rules) and mypy'
@@ -88,6 +89,10 @@ test: $(READY)
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest -m browser --timeout 600 tests/browser $(ARGS)
+
+test-parquet: $(READY)
+	$(RUN_UV) $(INSTALL) --constraint requirements.lock --extra parquet --requirement pyproject.toml
+	$(BIN)/python -m pytest tests/test_parquet.py $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)

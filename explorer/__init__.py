@@ -34,6 +34,7 @@ _ROOM_OF = {
     "ZeroShotHead": "explorer.models.heads",
     "linear_probe": "explorer.models.probes",
     "with_probes": "explorer.models.probes",
+    "with_tasks": "explorer.models.added",
     "ProbeHead": "explorer.models.probes",
     "Task": "explorer.tasks.task",
     "benchmark_tasks": "explorer.tasks.benchmark.frozen",
@@ -178,6 +179,7 @@ __all__ = [
     "shuffled_lines",
     "to_layout",
     "with_probes",
+    "with_tasks",
 ]
 
 if TYPE_CHECKING:
@@ -245,6 +247,7 @@ if TYPE_CHECKING:
     from explorer.measures.map_summary import disentanglement_summary
     from explorer.measures.pairs import disentanglement_pairs
     from explorer.measures.search import best_shared_coefficient, negation, negation_coefficient
+    from explorer.models.added import with_tasks
     from explorer.models.heads import ZeroShotHead
     from explorer.models.model import Model, open_model
     from explorer.models.probes import ProbeHead, linear_probe, with_probes

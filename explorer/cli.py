@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         help="of both coefficients (-3 3)",
     )
     error_map.add_argument("--seed", type=int, default=0, help="draws the images (0)")
+    error_map.add_argument("--schedule", help="of the edit over depth, such as lines:0.2,0.8")
+    error_map.add_argument("--method", default="task_arithmetic", help="merges the two vectors")
     error_map.add_argument("-o", "--output", type=Path, help="file.nc (NetCDF) to write")
     error_map.add_argument("--force", action="store_true", help="write over a file that is there")
     error_map.set_defaults(run=_map)
@@ -165,9 +167,9 @@ def _tutorials(folder: Path | None) -> tuple[Path, Path]:
     originals = in_checkout if in_checkout.is_dir() else PACKAGE / "notebooks"
     target = (folder or Path("explorer-notebooks")).resolve()
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        for original in sorted(originals.glob("*.ipynb")):
-            copy = target / original.name
+        (target / "images").mkdir(parents=True, exist_ok=True)
+        for original in sorted([*originals.glob("*.ipynb"), *originals.glob("images/*.png")]):
+            copy = target / original.relative_to(originals)
             if not copy.exists():
                 copy.write_bytes(original.read_bytes())
     except OSError as error:
@@ -227,6 +229,7 @@ def _map(arguments: argparse.Namespace) -> None:
     import explorer as ex
 
     low, high = arguments.range
+    schedule = ex.Schedule.from_text(arguments.schedule) if arguments.schedule else None
     model = ex.open_model(arguments.model)
     run = ex.disentanglement(
         model,
@@ -234,7 +237,9 @@ def _map(arguments: argparse.Namespace) -> None:
         np.linspace(low, high, arguments.points),
         n=arguments.n,
         space=arguments.space,
+        schedule=schedule,
         seed=arguments.seed,
+        method=arguments.method,
     )
     found = run.result()
     if arguments.output:

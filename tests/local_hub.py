@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-LARGE = (".safetensors", ".pt", ".bin", ".npz")  # kept in LFS, by SHA-256; others are Git's blobs
+# Kept in LFS, by SHA-256; others are Git's blobs.
+LARGE = (".safetensors", ".pt", ".bin", ".npz", ".parquet")
 
 
 @dataclass
@@ -110,9 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(Request(self.command, path, self.headers.get("Range")))
         if self.hub.down:
             return self._plain(503, b"down")
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+        listing = r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?"
+        if match := re.fullmatch(listing, path):
             return self._listing(*match.groups())
-        if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        if match := re.fullmatch(r"/(?:datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self._file(*match.groups(), body)
         return self._plain(404, b"", "EntryNotFound")
 
@@ -142,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
                 entry |= {"blobId": digest}
             siblings.append(entry)
         info = {"_id": "1", "id": name, "modelId": name, "sha": commit, "siblings": siblings}
+        info |= {"author": name.partition("/")[0], "disabled": False, "gated": False}
         info |= {"private": False, "tags": [], "downloads": 0, "likes": 0}
         self._plain(200, json.dumps(info).encode(), kind="application/json")
 

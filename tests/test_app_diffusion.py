@@ -15,13 +15,15 @@ from test_diffusion import small_dit, small_model, small_unet, small_vae
 
 import explorer as ex
 from explorer.app import links as app_links
-from explorer.app import rules
+from explorer.app import rules, theme
 from explorer.app.diffusion import links, opened, packing, runs
 from explorer.app.diffusion.figure import noised
 from explorer.app.diffusion.lens import DiffusionLens
+from explorer.app.diffusion.palette import SUBJECTS
 from explorer.app.diffusion.setting import KINDS, METHODS, Setting, Spec, Subject
 from explorer.app.diffusion.state import DiffusionState
 from explorer.app.diffusion.tracks import sheet, sheet_columns, to_pictures
+from explorer.app.tree.palette import CONTROL_LINES, depth_colours
 from explorer.checkpoints import zoo
 from explorer.diffusion.model import Diffusion
 from explorer.diffusion.samplers import SAMPLERS
@@ -247,6 +249,47 @@ def test_the_code_of_an_upload_a_reopened_run_and_features_runs(folder, tmp_path
     for number, (_, seen) in zip(("", "2"), made.features, strict=True):
         np.testing.assert_allclose(names[f"seen{number}"].similarity, seen.similarity, atol=1e-5)
         np.testing.assert_allclose(names[f"seen{number}"].flipped, seen.flipped)
+
+
+# Linear RGB as seen without the cones for long, middle or short waves: Machado, Oliveira and
+# Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009.
+VISIONS = {
+    "all cones": np.eye(3),
+    "no long": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "no middle": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "no short": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear RGB, 0 to 1, of "#rrggbb"."""
+    channel = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    """Björn Ottosson's Oklab coordinates of linear RGB; 0.02 apart is just noticeable."""
+    lms = [[0.41222, 0.53633, 0.05145], [0.21190, 0.68070, 0.10740], [0.08830, 0.28172, 0.62998]]
+    lab = [[0.21045, 0.79362, -0.00407], [1.978, -2.42859, 0.45059], [0.0259, 0.78277, -0.80868]]
+    return np.array(lab) @ np.cbrt(np.clip(np.array(lms) @ np.clip(rgb, 0, 1), 0, None))
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_the_two_subjects_and_the_slider_are_told_apart_with_every_colour_vision(vision):
+    colours = [oklab(VISIONS[vision] @ linear(c)) for c in (*SUBJECTS, theme.EDITED)]
+    second = colours.pop(1)
+    assert min(np.linalg.norm(second - colour) for colour in colours) > 0.1
+
+
+def test_the_second_subjects_colour_has_no_other_meaning_and_shows_on_white_and_on_black():
+    meanings = [theme.ZERO_SHOT, theme.FINE_TUNED, theme.EDITED, theme.RIGHT, theme.WRONG]
+    meanings += [*CONTROL_LINES.values(), *depth_colours(7)]
+    second = linear(SUBJECTS[1])
+    apart = [np.linalg.norm(oklab(second) - oklab(linear(colour))) for colour in meanings]
+    assert min(apart) > 0.1
+    luminance = second @ [0.2126, 0.7152, 0.0722]
+    assert 1.05 / (luminance + 0.05) >= 3  # WCAG's least contrast of what is no text
+    assert (luminance + 0.05) / (linear("#121212") @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3
 
 
 def test_the_browsers_noised_picture_is_the_results_x_t(lens):

@@ -13,7 +13,7 @@ import explorer as ex
 from explorer.app import links as app_links
 from explorer.app.disentanglement import links
 from explorer.app.disentanglement.charts import Carried, Eigenfunctions, PairMatrix
-from explorer.app.disentanglement.computing import Computing
+from explorer.app.disentanglement.computing import Computing, effort
 from explorer.app.disentanglement.differing import count_sentence, differing
 from explorer.app.disentanglement.layers import (
     colour_limits,
@@ -567,6 +567,34 @@ def test_a_netcdf_file_holds_every_map_on_screen_pinned_ones_too(tiny_model, tmp
     run(main())
 
 
+def test_progress_is_of_what_is_computed_and_a_quick_map_is_little_of_it(tiny_model, few_pairs):
+    async def main():
+        lens = DisentanglementLens(tiny_model, query=f"{QUICK},tangent&view.seed=41")
+        reached = {}
+        computed = lens.computing._show
+        lens.computing._show = lambda picture: (
+            computed(picture),
+            reached.setdefault(
+                (getattr(picture.spec, "kind", ""), bool(picture.result.attrs["complete"])),
+                lens.computing.progress,
+            ),
+        )
+        lens.display()
+        await lens.settled()
+        assert lens.complete
+        quick = effort(lens.state.spec("tangent"), 3)
+        share = quick / (quick + effort(lens.state.spec("weights"), 3))
+        assert 0 < share < 0.3
+        assert share <= reached["tangent", True] < 0.5, "one of two maps, and the quick one"
+        reached.clear()
+        lens.open_tab("pairs")
+        assert lens.computing.progress < 0.1, "the maps that are there already are no part of it"
+        assert lens.drawing._status().startswith("computing all pairs: ")
+        lens.close()
+
+    run(main())
+
+
 @pytest.fixture
 def few_pairs(monkeypatch):
     """All pairs in a second or so."""
@@ -670,7 +698,8 @@ def test_the_matrix_and_the_kernel_say_how_many_images_and_which_seed(tiny_model
     matrix.show(pairs, "Tangent")
     assert matrix.figure.title.text.endswith(": Tangent")
     assert matrix.subtitle.text == (
-        "3 of 3 pairs · 3 × 3 cells each · 48–60 images a task · seed 4"
+        "3 of 3 pairs · 3 × 3 cells each, −1 to 1, the row's task to the right · 48–60 images a "
+        "task · seed 4"
     )
     kernel = ex.kernel_localisation(tiny_model, ("digits", "hearts"), n=3, rank=4, seed=5).result()
     for chart in (Eigenfunctions(), Carried()):
@@ -680,6 +709,26 @@ def test_the_matrix_and_the_kernel_say_how_many_images_and_which_seed(tiny_model
         chart.show(None, ("Digits", "Hearts"))
         assert chart.subtitle.text == ""
         assert not chart.source.data["rank"]
+
+
+def test_every_pair_is_drawn_as_the_map_that_a_click_opens(tiny_model, few_pairs):
+    points = [-1, 0, 1, 2]
+    pairs = ex.disentanglement_pairs(tiny_model, n=30, alphas=points).result()
+    matrix = PairMatrix({"digits": "Digits", "letters": "Letters", "hearts": "Hearts"})
+    matrix.show(pairs, "Standard")
+    data = matrix.source.data
+    for i, drawn in enumerate(data["map"]):
+        place = (data["left"][i] + 0.5, data["bottom"][i] + 0.5)
+        pair = matrix.pair_at(*place)
+        if pair is None:
+            assert np.isnan(drawn).all(), "the diagonal stays empty"
+            assert data["digits"][i] == ""
+            continue
+        assert (data["y"][i].lower(), data["x"][i].lower()) == pair
+        opened = ex.disentanglement(tiny_model, pair, points, n=30).result()
+        shown = columns(opened, np.array(points, float), "error")["value"][0]
+        np.testing.assert_array_equal(drawn, shown)
+        assert data["digits"][i] == f"{100 * float(opened['error'].mean()):.0f}"
 
 
 def test_what_each_eigenfunction_carries_of_a_task_vector_is_drawn(tiny_model):
@@ -816,8 +865,8 @@ def test_the_app_opens_the_lens_of_its_link_and_keeps_both(tiny_folder, monkeypa
     async def main():
         shell = Shell("tiny", f"{QUICK}&view.point=0.5,0.2")
         shell.embedded()
-        while shell._tasks:
-            await asyncio.gather(*shell._tasks)
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
         maps = shell.lens
         assert isinstance(maps, DisentanglementLens)
         assert maps.state.point == (0.5, 0.2)

@@ -45,9 +45,9 @@ def test_the_picture_equals_accuracy_computed_in_one_go(tiny_model):
     run(main())
 
 
-@pytest.mark.parametrize(("others", "first"), [(measuring.CROWD - 1, 16), (measuring.CROWD, 8)])
-def test_a_first_picture_is_of_fewer_images_while_many_wait(tiny_model, monkeypatch, others, first):
-    monkeypatch.setattr(turns, "waiting", lambda: others)
+@pytest.mark.parametrize(("crowded", "first"), [(False, 16), (True, measuring.FEW)])
+def test_a_first_picture_is_of_fewer_images_in_a_crowd(tiny_model, monkeypatch, crowded, first):
+    monkeypatch.setattr(turns, "crowded", lambda: crowded)
     counts = []
 
     async def main():

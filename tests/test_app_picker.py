@@ -19,7 +19,11 @@ import explorer as ex
 from explorer.app import rules
 from explorer.app.picker.picker import Picker
 from explorer.app.picker.rows import may_pull
+from explorer.app.serve import known_names
 from explorer.app.shared_models import SHELF
+from explorer.app.shell import Shell
+from explorer.app.strangers import discreet
+from explorer.app.workshop import room_for
 from explorer.models.added import with_tasks
 
 
@@ -132,6 +136,21 @@ def test_checkpoints_become_tasks_that_are_measured_and_leave_the_model_alone(mo
     again = with_tasks(more, {first: files[first]})
     assert again.tasks[-1] == f"{first}-3"
     assert ex.geometry(again)["cosine"].sel(task=f"{first}-2", task2=f"{first}-3") > 0.999
+
+
+def test_the_code_of_a_model_with_added_tasks_makes_the_same_model(model, towers, own_cache):
+    first = model.tasks[0]
+    more = with_tasks(model, {first: str(towers / f"{first}.pt")})
+    code = more.to_python().replace(f"ex.open_model({model.name!r})", "model")
+    again = eval(code, {"ex": ex, "model": model})
+    assert (again.name, again.tasks) == (more.name, more.tasks)
+    assert torch.equal(
+        again.task_vector(f"{first}-2")["proj"], more.task_vector(f"{first}-2")["proj"]
+    )
+    handed_in = own_cache / "uploads" / "1-a" / f"{first}.pt"
+    handed_in.parent.mkdir(parents=True)
+    shutil.copy(towers / f"{first}.pt", handed_in)
+    assert str(own_cache) not in with_tasks(model, {first: handed_in}).to_python()
 
 
 def test_a_checkpoint_without_images_or_of_another_tower_is_no_task(model, towers, tmp_path):
@@ -338,3 +357,199 @@ def test_what_an_ended_process_left_is_deleted(model, uploads):
     picker._on_message(sent(bytes(500), "mnist.pt")[0])
     picker.close()
     assert [path.parent.name for path in left(uploads)] == [f"{os.getpid()}-0123"]
+
+
+# --- links to added tasks --------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_shelf():
+    """Nothing open from another test; `again()` is what a restart of the server does."""
+
+    def again() -> None:
+        for books in (SHELF._kept, SHELF._alive, SHELF._probed):
+            books.clear()
+
+    again()
+    return again
+
+
+def shown(link: str, look) -> None:
+    """Open the app by this link and look(shell) at it."""
+
+    async def main() -> None:
+        shell = Shell("tiny", link)
+        shell.embedded()
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
+        look(shell)
+        shell.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+LINK = (
+    "base=tiny%2Bdigits-2%2Bletters-long&digits=0.3&digits-2=0.4&schedule=lines:0.1,0.9"
+    "&view.focus=digits-2&view.chart=normalized&view.off=hearts:0.2,letters-long:0.5"
+)
+
+
+def test_a_link_to_tasks_added_by_their_path_finds_their_files_after_a_restart(own_shelf, towers):
+    tiny = SHELF.open("tiny")
+    find, add = ({"kind": kind, "name": str(towers)} for kind in ("find", "add"))
+    _, opened = with_model(tiny, find, add)
+    assert opened == ["tiny+digits-2+letters-long"]
+    vector = SHELF.open(opened[0]).task_vector("digits-2")
+    del tiny
+    own_shelf()
+
+    def look(shell: Shell) -> None:
+        assert shell.model_name == opened[0]
+        assert shell.lens.recipe.active == {"digits": 0.3, "digits-2": 0.4}
+        assert shell.lens.state.focus == "digits-2"
+        assert shell.lens.sentences == []
+        again = shell.lens.model.task_vector("digits-2")
+        assert all(torch.equal(again[key], vector[key]) for key in vector)
+
+    shown(LINK, look)
+
+
+@pytest.mark.parametrize("why", ["never added", "changed", "gone", "strangers"])
+def test_a_link_to_added_tasks_that_are_gone_says_so_and_keeps_the_rest(
+    own_shelf, towers, monkeypatch, why
+):
+    if why != "never added":
+        find, add = ({"kind": kind, "name": str(towers)} for kind in ("find", "add"))
+        with_model(SHELF.open("tiny"), find, add)
+        own_shelf()
+    if why == "changed":
+        torch.save(tuned(ex.open_model("tiny"), 5), towers / "digits.pt")
+    elif why == "gone":
+        (towers / "digits.pt").unlink()
+    elif why == "strangers":
+        monkeypatch.setattr(SHELF, "offered", frozenset({"tiny"}))
+
+    def look(shell: Shell) -> None:
+        assert shell.model_name == "tiny"
+        assert shell.lens.recipe.active == {"digits": 0.3}
+        assert shell.lens.recipe.schedule == ex.lines(0.1, 0.9)
+        assert shell.lens.state.chart == "normalized"
+        assert shell.lens.state.off == {"hearts": 0.2}
+        (sentence,) = shell.lens.sentences
+        assert "added to tiny from a file as digits-2, letters-long" in sentence
+        assert "add it again" in sentence
+        assert str(towers) not in sentence
+
+    shown(LINK, look)
+
+
+def test_a_map_of_a_task_that_is_gone_is_another_map_and_nothing_more(own_shelf):
+    link = "base=tiny%2Bdigits-2&view.lens=disentanglement&view.pair=letters,digits-2&view.seed=3"
+
+    def look(shell: Shell) -> None:
+        assert "digits-2" not in shell.lens.state.pair
+        assert shell.lens.state.seed == 3
+        assert len(shell.lens.sentences) == 1
+
+    shown(f"{link}&view.pin1=digits,digits-2:weights:-1,1:5:40:0", look)
+
+
+def test_a_link_to_a_model_that_never_was_is_no_matter_of_added_tasks(own_shelf):
+    def look(shell: Shell) -> None:
+        assert shell.model_name == "tiny"
+        assert "There is no model 'nobody+digits'" in shell.lens.sentences[0]
+
+    shown("base=nobody%2Bdigits&digits=0.3", look)
+
+
+def test_what_is_remembered_is_for_its_owner_and_a_damaged_file_of_it_does_no_harm(
+    own_shelf, towers, own_cache
+):
+    find, add = ({"kind": kind, "name": str(towers)} for kind in ("find", "add"))
+    with_model(SHELF.open("tiny"), find, add)
+    (file,) = own_cache.glob("added.json")
+    assert file.stat().st_mode & 0o777 == 0o600
+    own_shelf()
+    for text in ("{", "[]", '{"tiny+digits-2+letters-long": {"before": "tiny", "files": [1]}}'):
+        file.write_text(text)
+        with pytest.raises(ex.UnknownNameError):
+            SHELF.open("tiny+digits-2+letters-long")
+
+
+# --- strangers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("served", ["to strangers", "in a room", "on loopback"])
+def test_strangers_see_no_folder_of_this_machine(served, tmp_path, monkeypatch, tiny_folder):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "catalogue.yml").write_text(
+        f"format: 1\nmodels:\n  of-mine:\n    title: Mine\n    folder: {tmp_path / 'mine'}\n"
+        f"    base: base.pt\n    caveats: [Copied from {tmp_path}/elsewhere.]\n"
+    )
+    broken = tmp_path / "models" / "broken"
+    shutil.copytree(tiny_folder, broken)
+    (broken / "model.json").write_text("{")
+    monkeypatch.setenv(
+        "EXPLORER_MODELS", os.pathsep.join([str(tiny_folder.parent), str(broken.parent)])
+    )
+
+    def rows() -> dict[str, dict]:
+        picker, _ = after({"kind": "show", "shown": True})
+        return {row["name"]: row for row in picker.list.rows}
+
+    if served == "in a room":
+        with room_for():
+            found = rows()
+    else:
+        monkeypatch.setattr(SHELF, "offered", known_names() if served == "to strangers" else None)
+        found = rows()
+    assert found["tiny"]["opens"]
+    if served == "on loopback":
+        assert found["tiny"]["where"] == str(tiny_folder)
+        assert str(tmp_path / "mine") in found["of-mine"]["problem"]
+        return
+    assert found["tiny"]["where"] == "tiny"
+    assert found["glyphs"]["where"] == "glyphs"
+    assert found["of-mine"]["where"] == "mine"
+    assert found["of-mine"]["problem"].startswith("mine has no base.pt")
+    assert found["of-mine"]["caveats"] == "Copied from elsewhere."
+    assert (
+        "not valid JSON" in found["broken"]["problem"] or "model.json" in found["broken"]["problem"]
+    )
+    for row in found.values():
+        for value in row.values():
+            assert str(tmp_path) not in str(value)
+            assert str(tiny_folder.parent) not in str(value)
+    hub = found["fusion-bench-vit-b-32"]["where"]
+    assert hub.startswith("tanganke/")
+
+
+def test_a_sentence_for_strangers_has_names_in_place_of_paths(monkeypatch):
+    said = (
+        "There is no file '/srv/some/where/a.pt'; see https://example.org/a/b, hub:owner/name, "
+        "and/or."
+    )
+    assert discreet(said) == said
+    monkeypatch.setattr(SHELF, "offered", frozenset({"tiny"}))
+    assert discreet(said) == said.replace("/srv/some/where/", "")
+    assert discreet(r"no C:\Users\me\a.pt here") == r"no a.pt here" or os.name != "nt"
+    assert discreet("in /srv/my models/x: none", "/srv/my models/x") == "in x: none"
+
+
+@pytest.mark.parametrize("stranger", [True, False])
+def test_a_model_that_does_not_open_names_no_folder_to_strangers(
+    own_shelf, tmp_path, monkeypatch, stranger
+):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "catalogue.yml").write_text(
+        f"format: 1\nmodels:\n  of-mine:\n    title: Mine\n    folder: {tmp_path / 'mine'}\n"
+        "    base: base.pt\n"
+    )
+    monkeypatch.setattr(SHELF, "offered", frozenset({"tiny", "of-mine"}) if stranger else None)
+
+    def look(shell: Shell) -> None:
+        (sentence,) = shell.lens.sentences
+        assert "mine has no file base.pt" in sentence
+        assert (str(tmp_path) in sentence) is not stranger
+
+    shown("base=of-mine", look)

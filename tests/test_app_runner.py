@@ -213,3 +213,31 @@ def test_a_job_stopped_while_its_run_is_made_takes_no_step():
         assert shown == []
 
     asyncio.run(main())
+
+
+def test_a_newer_job_need_not_wait_for_the_turn_of_a_stale_refinement():
+    async def main():
+        queue, shown = turns.open_queue(1), []
+        try:
+            runner = Runner()
+            runner.submit(job(Steps("a", n=3, seconds=0.0), shown))
+            while not shown:
+                await asyncio.sleep(0.005)
+            with queue.turn("somebody else", preview=True):
+                while not queue.state().waiting:  # the second step of a, a refinement
+                    await asyncio.sleep(0.005)
+                runner.submit(job(Steps("b", n=1), shown))
+                end = time.monotonic() + 5
+                while _waiting(queue) != ["first picture"] and time.monotonic() < end:
+                    await asyncio.sleep(0.005)
+                assert _waiting(queue) == ["first picture"], "b stands in the queue itself"
+            await runner.settled()
+            assert shown[-1] == "b0"
+        finally:
+            turns.close_queue()
+
+    asyncio.run(main())
+
+
+def _waiting(queue) -> list[str]:
+    return ["first picture" if turn.preview else "refinement" for turn in queue._waiting]

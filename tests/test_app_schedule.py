@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import traitlets
 import xarray as xr
+from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
 
 import explorer as ex
@@ -15,6 +16,8 @@ from explorer.app import links as app_links
 from explorer.app.arithmetic import ArithmeticLens
 from explorer.app.lenses import hand_over
 from explorer.app.schedule import curve, links, table, tradeoff
+from explorer.app.schedule.display import plane_title
+from explorer.app.schedule.figure import _norms
 from explorer.app.schedule.forgetting_chart import ForgettingChart
 from explorer.app.schedule.jobs import Found, Tried, front
 from explorer.app.schedule.lens import ScheduleLens
@@ -378,6 +381,16 @@ def test_the_plane_shows_what_the_search_computes_and_a_cell_opens(lens, tiny_mo
     assert lens.recipe == before
 
 
+def test_the_title_of_the_plane_fits_beside_its_legend():
+    short = plane_title("ties", ["Digits", "Letters"])
+    assert short == "LiNeS on ties of Digits and Letters: normalized accuracy (%)"
+    for method in ex.merging_methods():
+        for titles in (["MNIST digits", "UCI digits"], ["Digits"] * 8, ["A task with a long name"]):
+            title = plane_title(method, titles)
+            assert len(title) <= 64
+            assert title.startswith(f"LiNeS on {method.replace('_', ' ')} of ")
+
+
 def test_the_table_marks_as_better_only_what_the_bootstrap_says_is(lens):
     result = lens.found("compare")
     rows = table.rows(result)
@@ -480,6 +493,17 @@ def test_the_norms_under_the_curve_are_those_of_the_task_vectors(lens, tiny_mode
     )
     assert lines[0]["norms"][2] == pytest.approx(0.5 * of_tau / of_base, rel=1e-5)
     lens.state.undo()
+
+
+def test_in_the_figure_no_line_leads_from_the_blocks_to_what_lies_outside(lens):
+    axes, n_layers = MatplotlibFigure().subplots(), lens.state.n_layers
+    _norms(axes, lens.recipe, n_layers, lens.titles, lens.geometry)
+    assert len(axes.lines) == 6 * len(lens.recipe.active), "blocks, input, output; before and after"
+    for line in axes.lines:
+        places = line.get_xdata()
+        assert (min(places) >= 1 and max(places) <= n_layers) or np.ptp(places) < 1
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [lens.titles[task] for task in lens.recipe.active]
 
 
 def test_a_computation_stops_and_keeps_what_it_has(tiny_model):

@@ -10,7 +10,8 @@ from bokeh.models import Div
 from panel.io.notebook import push
 
 from explorer.app import notebook
-from explorer.app.screen import PATIENCE, Screen, in_one_message
+from explorer.app.screen import PATIENCE, PATIENCE_IN_A_CROWD, Screen, in_one_message
+from explorer.compute import turns
 
 
 @pytest.fixture
@@ -66,6 +67,17 @@ def test_a_patient_part_alone_is_drawn_when_its_patience_ends(screen):
     assert (wait, screen.drawn) == (PATIENCE, ["c"])
     screen.outdated("a", patient=True)
     assert len(screen.waiting) == 2, "and the next one waits anew"
+
+
+def test_in_a_crowd_what_was_set_is_confirmed_later(screen, monkeypatch):
+    monkeypatch.setattr(turns, "crowded", lambda: True)
+    screen.ready()
+    screen.outdated("c", patient=True)
+    assert screen.waiting[0][0] == PATIENCE_IN_A_CROWD
+    screen.outdated("a")
+    (_, (wait, draw)) = screen.waiting
+    draw()
+    assert (wait, screen.drawn) == (0.0, ["a", "c"]), "or with the next picture"
 
 
 def test_a_closed_screen_draws_nothing(screen):

@@ -348,11 +348,6 @@ def test_what_torchvision_does_not_download_says_so(tmp_path, name):
         ex.open_task(name, folder=tmp_path, download=True)
 
 
-def test_the_hubs_parquet_files_are_refused_with_a_remedy():
-    with pytest.raises(ex.HubError, match=r"parquet.*one folder a class"):
-        ex.open_task("sun397", folder="hub:tanganke/sun397")
-
-
 # --- embedded tasks at a tower's resolution ------------------------------------------------------
 
 

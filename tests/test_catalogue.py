@@ -14,6 +14,7 @@ import explorer as ex
 from explorer import cli
 from explorer.checkpoints import catalogue_file
 from explorer.checkpoints.finding import find_published
+from explorer.checkpoints.pixels import CLIP
 
 VALID = """
 format: 1
@@ -383,3 +384,49 @@ def test_one_file_opens_as_a_base(tmp_path):
     m = ex.open_model(tmp_path / "tower.safetensors", device="cpu", activation="gelu")
     assert m.tasks == []
     assert "base tower alone" in m.missing
+
+
+# --- pixels of loose folders -----------------------------------------------------------------
+
+
+@pytest.fixture
+def of_the_embedded(tmp_path):
+    """The embedded model's base and two of its fine-tuned towers, as loose files."""
+    glyphs = ex.open_model("glyphs", device="cpu")
+    save_file(glyphs.base, tmp_path / "zeroshot.safetensors", {"activation": "gelu"})
+    for task in ("letters", "scripts"):
+        tuned = glyphs.task_vector(task).apply_to(glyphs.base)
+        save_file(tuned, tmp_path / f"{task}.safetensors")
+    return tmp_path
+
+
+def test_towers_of_the_embedded_model_see_pixels_as_it_does_and_measure_the_same(of_the_embedded):
+    ours, glyphs = ex.open_model(of_the_embedded, device="cpu"), ex.open_model("glyphs", "cpu")
+    assert ours.card["mean"] == glyphs.card["mean"] != list(CLIP[0])
+    assert ours.card["std"] == glyphs.card["std"]
+    (remark,) = ours.remarks
+    assert "zeroshot.safetensors has the shapes of the embedded model" in remark
+    assert "mean 0.5, 0.5, 0.5" in remark
+    tasks = ["letters", "scripts"]
+    recipe = ex.Recipe(coefficients={"letters": 0.4, "scripts": 0.6})
+    heads = {task: glyphs.head(task) for task in tasks}
+    found = ex.accuracy(ours, recipe, tasks, n=100, heads=heads, precision="float32")
+    expected = ex.accuracy(glyphs, recipe, tasks, n=100, precision="float32")
+    for name in ("edited", "zero_shot", "fine_tuned"):
+        assert found[name].values == pytest.approx(expected[name].values)
+    assert (found["predicted"].values == expected["predicted"].values).all()
+
+
+def test_a_file_beside_the_embedded_models_tower_says_otherwise(of_the_embedded):
+    told = '{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}'
+    (of_the_embedded / "preprocessor_config.json").write_text(told)
+    ours = ex.open_model(of_the_embedded, device="cpu")
+    assert ours.card["mean"] == [0.1, 0.2, 0.3]
+    assert len(ours.remarks) == 1  # its heads are still taken from the embedded model's card
+
+
+def test_another_clip_tower_is_normalised_as_clips(tiny_model, tmp_path):
+    save_file(tiny_model.base, tmp_path / "zeroshot.safetensors", {"activation": "gelu"})
+    ours = ex.open_model(tmp_path, device="cpu")
+    assert (ours.card["mean"], ours.card["std"]) == CLIP
+    assert ours.remarks == ()

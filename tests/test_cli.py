@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -106,6 +107,9 @@ def test_lab_copies_the_tutorials_to_a_folder_and_keeps_what_was_edited(tmp_path
     root, notebook = cli._tutorials(tmp_path / "mine")
     assert notebook.is_file()
     assert notebook.parent == root == (tmp_path / "mine").resolve()
+    shown = re.findall(r"\]\((images/[^)]+)\)", notebook.read_text("utf-8"))
+    assert shown
+    assert all((root / picture).is_file() for picture in shown)
     notebook.write_text("edited")
     cli._tutorials(tmp_path / "mine")
     assert notebook.read_text() == "edited"
@@ -314,6 +318,10 @@ def test_map_writes_the_dataset_and_prints_its_summary(capsys, tiny_folder, tmp_
     assert status == 2
     assert "exists" in err
     assert run(capsys, *command, "--force", "--space", "tangent")[0] == 0
+    edit = ("--schedule", "lines:0.2,0.8", "--method", "ties")
+    assert run(capsys, *command, "--force", *edit)[0] == 0
+    with xr.open_dataset(output, engine="h5netcdf") as saved:
+        assert (saved.attrs["schedule"], saved.attrs["method"]) == ("lines:0.2,0.8", "ties")
 
 
 @pytest.mark.parametrize(
@@ -324,6 +332,8 @@ def test_map_writes_the_dataset_and_prints_its_summary(capsys, tiny_folder, tmp_
         (("digits", "letters", "--points", "0"), "1 point an axis"),
         (("digits", "letters", "--n", "0"), "1 or more"),
         (("digits", "letters", "--space", "flat"), "no space 'flat'"),
+        (("digits", "letters", "--schedule", "curve:1"), "no schedule 'curve'"),
+        (("digits", "letters", "--method", "tise"), "'ties'"),
         (("digits", "letters", "-o", "map.csv"), "map.nc"),
     ],
 )

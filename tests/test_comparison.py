@@ -447,10 +447,25 @@ def test_every_form_of_the_table_says_how_many_images_and_which_seed(result):
         assert "seed 3" in text, form
 
 
+def test_the_csv_holds_what_was_chosen_and_every_recipe(result):
+    for row in csv.DictReader(io.StringIO(ex.comparison_table(result, "csv"))):
+        found = result.sel(row=row["method"])
+        assert row["recipe"] == str(found["recipe"].item())
+        for name in ("alpha", "chosen", "lines_difference", "lines_low", "lines_high"):
+            value = float(found[name])
+            assert row[name] == "" if np.isnan(value) else float(row[name]) == value
+
+
 def test_latex_and_html_escape_what_they_must(result):
     latex = ex.comparison_table(result, "latex")
     assert "task\\_arithmetic" in latex
     assert latex.count("\\\\\n") == 9
+    odd = result.assign_attrs(family="50 % of a_b & {c} \\d~e^f#1$")
+    caption = ex.comparison_table(odd, "latex").partition("\\caption{")[2].partition("\n")[0]
+    assert caption.startswith(
+        r"50 \% of a\_b \& \{c\} \textbackslash{}d\textasciitilde{}e\textasciicircum{}f\#1\$:"
+    )
+    assert caption.endswith(r"95 \%, paired bootstrap over images, against task\_arithmetic.}")
     odd = result.assign_attrs(family="a <b> & c").assign_coords(
         row=[str(r).replace("dare", "<script>") for r in result["row"].values]
     )

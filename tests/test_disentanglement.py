@@ -630,6 +630,9 @@ def test_pairs_are_the_means_of_single_maps(tiny_model):
             cell = last.sel(task1=row, task2=column)
             assert float(cell["mean_error"]) == numbers[0]
             assert float(cell["search_region_error"]) == numbers[1]
+        whole = single["error"].mean("task").values
+        np.testing.assert_array_equal(last["error"].sel(task1=one, task2=other), whole)
+        np.testing.assert_array_equal(last["error"].sel(task1=other, task2=one), whole.T)
     assert last["n"].values.tolist() == [20, 20, 20]
     assert last.attrs["stored"] == "saved"
     with pytest.raises(ex.RecipeError, match="two different tasks"):
@@ -653,6 +656,15 @@ def test_pairs_can_be_measured_by_a_schedule_or_a_method(tiny_model, more):
     assert found != float(plain["mean_error"][0, 1])
     with pytest.raises(ex.RecipeError, match="no such option"):
         ex.disentanglement_pairs(tiny_model, method="ties", options={"densty": 1})
+
+
+def test_pairs_on_other_points_of_one_axis_keep_each_map_in_one_order(tiny_model):
+    axes = ([0.0, 1.0], [-1.0, 0.0, 0.5])
+    found = ex.disentanglement_pairs(tiny_model, PAIR, n=10, alphas=axes).result()
+    single = ex.disentanglement(tiny_model, PAIR, axes, n=10).result()
+    np.testing.assert_array_equal(found["error"][0, 1], single["error"].mean("task"))
+    assert np.isnan(found["error"][1, 0]).all()
+    assert float(found["mean_error"][1, 0]) == float(found["mean_error"][0, 1])
 
 
 def test_a_partial_of_pairs_follows_every_cell_so_that_one_may_turn_away_soon(tiny_model):

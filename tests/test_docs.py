@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
 import explorer
 
 ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path):
@@ -32,6 +38,22 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
             r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text()
         )
         assert loaded == [], page.name
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_its_lens_where_nothing_is_run(notebook):
+    """Near its top, in words too, by a script of the repository, and with no one to ask for it."""
+    cells = json.loads(notebook.read_text("utf-8"))["cells"][:3]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    ((words, link),) = re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", "\n".join(texts))
+    assert len(words.split()) > 8
+    assert link == f"images/{notebook.stem}.png"
+    picture = notebook.parent / link
+    assert picture.stat().st_size < 200_000
+    assert min(Image.open(picture).size) > 500
+    script = ast.parse((ROOT / "docs" / "notebook_figures.py").read_text("utf-8"))
+    named = {node.value for node in ast.walk(script) if isinstance(node, ast.Constant)}
+    assert notebook.stem in named
 
 
 def test_the_citation_file_names_this_version_and_licence():

@@ -107,6 +107,13 @@ def test_a_probed_model_shares_weights_images_and_features(tiny_model, probed):
     assert ex.with_probes(probed).unprobed is tiny_model
 
 
+def test_the_cards_best_coefficient_is_not_that_of_probes(tiny_model, probed):
+    assert tiny_model.best_shared_coefficient() is not None
+    assert probed.best_shared_coefficient() is None
+    with pytest.raises(ex.UnknownNameError):
+        probed.best_shared_coefficient("wieghts")
+
+
 def test_results_of_probes_say_so_and_are_kept_apart(tiny_model, probed):
     recipe = ex.Recipe(base=tiny_model.name)
     assert ex.accuracy(probed, recipe).attrs["heads"] == "linear probe"

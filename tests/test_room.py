@@ -187,21 +187,21 @@ def test_a_model_that_could_not_be_opened_can_be_tried_again(models, monkeypatch
             raise ExplorerError("The disk is away.")
         return ex.open_model(name)
 
-    monkeypatch.setattr("explorer.app.shell.open_shared", open_sometimes)
-    monkeypatch.setattr("explorer.app.shell.already_open", lambda name: None)
+    monkeypatch.setattr("explorer.app.opening.open_shared", open_sometimes)
+    monkeypatch.setattr("explorer.app.opening.already_open", lambda name: None)
 
     async def main():
         shell = Shell("tiny")
         shell.embedded()
-        while shell._tasks:
-            await asyncio.gather(*shell._tasks)
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
         assert shell.lens is None
         assert shell.notices.sentences == ["The disk is away."]
         assert shell.notices.action == "try again"
         broken[0] = False
         shell.notices._handle_msg({"kind": "action", "name": "try again"})
-        while shell._tasks:
-            await asyncio.gather(*shell._tasks)
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
         assert shell.lens.model.name == "tiny"
         assert shell.notices.action == ""
         shell.close()
@@ -328,8 +328,8 @@ def test_above_the_cap_hidden_lenses_go_and_come_back_from_their_links(models):
     async def main():
         shell = Shell("tiny")
         shell.embedded()
-        while shell._tasks:
-            await asyncio.gather(*shell._tasks)
+        while shell.opening.tasks:
+            await asyncio.gather(*shell.opening.tasks)
         shell.lens.recipe = ex.Recipe(base="tiny", coefficients={"digits": 0.4})
         first = shell.lens
         shell.choose("hierarchy")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import explorer as ex
 from explorer.checkpoints.zoo import model_folders
 from explorer.models.towers import build_tower
-from training import clip, pretrain, tangent
+from training import clip, closed, closed_finetune, pretrain, tangent
 
 
 def _pairs(seed: int):
@@ -84,6 +84,40 @@ def test_one_tangent_step_follows_the_gradient_of_the_linearised_loss(monkeypatc
     for key, step in moved.items():
         sizeable = gradient[key].abs() > 1e-4
         assert torch.equal(step[sizeable].sign(), -gradient[key][sizeable].sign()), key
+
+
+def test_tag_loss_equals_a_literal_loop():
+    g = torch.Generator().manual_seed(2)
+    logits = 3 * torch.randn(3, 5, generator=g, dtype=torch.float64)
+    tags = torch.tensor([[0, 2], [4, -1], [1, 0]])  # -1: this picture has one tag only
+    total = 0.0
+    for row, own in zip(logits.tolist(), [[0, 2], [4], [1, 0]], strict=True):
+        false = sum(math.exp(x) for k, x in enumerate(row) if k not in own)
+        total += sum(math.log(math.exp(row[k]) + false) - row[k] for k in own) / len(own)
+    assert closed.tag_loss(logits, tags).item() == pytest.approx(total / 3)
+
+
+def test_the_base_from_scratch_is_what_its_seed_makes():
+    made = {key: value.half() for key, value in closed.untrained(0).state_dict().items()}
+    shipped = ex.open_model("glyphs-scratch", device="cpu").base
+    assert all(torch.equal(made[key].float(), tensor) for key, tensor in shipped.items())
+    other = closed.untrained(1).state_dict()
+    assert not torch.equal(other["proj"].half().float(), shipped["proj"])
+
+
+def test_fine_tuning_leaves_the_probe_and_the_base_as_they_are():
+    base = closed.untrained(0).eval().requires_grad_(False)
+    before = {key: value.clone() for key, value in base.state_dict().items()}
+    head = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    task = {"train_images": images, "train_labels": np.arange(64) % 4}
+    kept = head.clone()
+    vector = closed_finetune.tune(base, head, 1.0, task, 2, 1e-3, 100)
+    assert torch.equal(head, kept)
+    assert all(torch.equal(value, before[key]) for key, value in base.state_dict().items())
+    moved = closed_finetune.moved(base, vector)
+    assert not torch.equal(moved.proj, base.proj)
+    assert torch.allclose(moved.proj, base.proj + vector["proj"])
 
 
 def test_rows_of_the_vocabulary_are_clip_tokens_with_the_end_last():

@@ -10,7 +10,7 @@ import torch
 from explorer.compute import turns
 from explorer.compute.references import PrefixCache
 from explorer.compute.run import Run
-from explorer.compute.turns import NOTICED, PATIENCE, Turns
+from explorer.compute.turns import CROWD, LATELY, NOTICED, PATIENCE, Turns
 
 
 @pytest.fixture
@@ -253,3 +253,48 @@ def _with(init, event):
         self.granted = event()
 
     return made
+
+
+def test_a_room_is_crowded_by_those_who_had_a_first_picture_lately():
+    now = [0.0]
+    queue = Turns(clock=lambda: now[0])
+    for session in range(CROWD):
+        for preview in (False, True, True):
+            assert not queue.crowded(), "refinements do not count, and a session counts once"
+            with queue.turn(session, preview):
+                now[0] += 0.01
+    assert queue.crowded()
+    queue.forget(0)
+    assert not queue.crowded()
+    with queue.turn("another", preview=True):
+        assert queue.crowded()
+    now[0] += LATELY
+    assert not queue.crowded()
+    assert not turns.crowded(), "without a queue nobody is"
+
+
+def test_a_refinement_that_nobody_wants_any_more_waits_no_longer(queue):
+    ended, got = threading.Event(), {}
+
+    def work(name, preview):
+        with turns.turn(name, preview):
+            got[name] = queue.state().computing
+        ended.set()
+
+    with queue.turn("somebody else", preview=True):
+        workers = [
+            threading.Thread(target=work, args=(name, name == "preview"), daemon=True)
+            for name in ("refinement", "preview")
+        ]
+        for worker in workers:
+            worker.start()
+        while queue.state().waiting < 2:
+            time.sleep(0.001)
+        for worker in workers:
+            turns.excuse(worker)
+        assert ended.wait(5)
+        assert got == {"refinement": 1}, "it went on without a turn; a first picture still waits"
+        assert queue.state().waiting == 1
+    workers[1].join(5)
+    assert got["preview"] == 1
+    assert queue.state().computing == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 STAGES = ["data", "pretrain", "finetune", "tangent", "evaluate", "pack"]
 STAGES += ["diffusion", "diffusion_pack"]
+STAGES += ["closed", "closed_finetune", "closed_pack"]
 
 
 def main() -> None:

@@ -70,3 +70,16 @@ def _task_pictures(rng: np.random.Generator) -> dict[str, Pictures]:
             picture, *_ = render.scene(render.SHAPES[label], 1, rng)
             shapes[split].append((opaque(picture), label))
     return {"counts": counts, "shapes": shapes}
+
+
+def shapes_to_probe(n: int = 2000, seed: int = 17) -> tuple[np.ndarray, np.ndarray]:
+    """Drawings for a probe of the control: uint8 images (n, 32, 32, 3) and labels (n,).
+
+    As the control's own, and none of them.
+    """
+    rng, pictures = np.random.default_rng(seed), no_pictures()
+    for label in rng.integers(0, len(render.SHAPES), n):
+        picture, *_ = render.scene(render.SHAPES[label], 1, rng)
+        pictures["train"].append((opaque(picture), label))
+    arrays = task_arrays(pictures, {}, augment.mild_colour, seed)
+    return arrays["train_images"], arrays["train_labels"]

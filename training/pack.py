@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def write_folder(work: Path, out: Path, seed: int = 0, results: dict | None = No
             shutil.copy(tangent, out / "tangent")
     tasks = {name: _shipped(task) for name, task in tasks.items()}
     for name, task in tasks.items():
-        np.savez_compressed(out / "tasks" / f"{name}.npz", **task)
+        save_arrays(out / "tasks" / f"{name}.npz", task)
     shutil.copy(work / "licences.json", out / "licences.json")
     text = {**clip.ARCHITECTURE["text_cfg"], "vocab_size": len(vocabulary.ids)}
     card = {
@@ -98,12 +99,28 @@ def write_folder(work: Path, out: Path, seed: int = 0, results: dict | None = No
         "seeds": {"data": "fixed in training/", "pretrain": 0, "finetune": seed},
         **(results or {}),
     }
-    files = sorted(p for p in out.rglob("*") if p.is_file())
-    card["sha256"] = {
-        str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
-    }
+    card["sha256"] = sha256_of(out)
     (out / "model.json").write_text(json.dumps(card, indent=1, ensure_ascii=False))
     return card
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a npz file compressed by LZMA, a fifth smaller than ``np.savez_compressed`` makes it.
+
+    ``np.load`` reads it; its bytes depend on the arrays alone.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # with no date of today
+            member.compress_type = zipfile.ZIP_LZMA
+            with archive.open(member, "w") as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def sha256_of(folder: Path) -> dict[str, str]:
+    """The sum of every file of a folder that has no card and no description yet."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def _shipped(task: dict) -> dict:

@@ -67,21 +67,30 @@ class Sampler:
     def batch(self, step: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([seed, step])
         g = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        shares = np.array(list(DOMAINS.values())) / sum(DOMAINS.values())
-        names = rng.choice(list(DOMAINS), CAPTIONS, p=shares)
-        chosen = [int(rng.choice(self.domain[d])) for d in names]
+        chosen = self.concepts(rng, CAPTIONS)
         said = [self.captions[c][rng.integers(len(self.captions[c]))] for c in chosen]
         views = [rng.choice(self.pictures[c], VIEWS) for c in chosen]
-        pictures = torch.from_numpy(np.concatenate(views))
+        images = self.views(np.concatenate(views), g)
+        owners = torch.tensor(chosen).repeat_interleave(VIEWS)
+        spoken = torch.tensor([tag for tag, _ in said])
+        true = (self.tags[owners][:, :, None] == spoken[None, None]).any(1)
+        return images, torch.stack([self.rows[text] for _, text in said]), true
+
+    def concepts(self, rng: np.random.Generator, n: int) -> list[int]:
+        """``n`` concepts, the domains in their shares."""
+        shares = np.array(list(DOMAINS.values())) / sum(DOMAINS.values())
+        names = rng.choice(list(DOMAINS), n, p=shares)
+        return [int(rng.choice(self.domain[d])) for d in names]
+
+    def views(self, places: np.ndarray, g: torch.Generator) -> Tensor:
+        """Augmented pictures (n, 3, 32, 32) in [0, 1], by their places in the bank."""
+        pictures = torch.from_numpy(places)
         images = torch.empty(len(pictures), 3, augment.SIDE, augment.SIDE)
         coloured = pictures >= len(self.masks)
         images[~coloured] = augment.strong(self.masks[pictures[~coloured]], g)
         rows = pictures[coloured] - len(self.masks)
         images[coloured] = augment.strong_colour(self.colour[rows], g)
-        owners = torch.tensor(chosen).repeat_interleave(VIEWS)
-        spoken = torch.tensor([tag for tag, _ in said])
-        true = (self.tags[owners][:, :, None] == spoken[None, None]).any(1)
-        return images, torch.stack([self.rows[text] for _, text in said]), true
+        return images
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, true: Tensor) -> Tensor:

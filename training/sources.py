@@ -54,6 +54,7 @@ def fetch(folder: Path) -> None:
         )
     debs, fonts = folder / "debs", folder / "fonts"
     debs.mkdir(exist_ok=True)
+    fonts.mkdir(exist_ok=True)  # dpkg makes no parent folders
     for package in FONT_PACKAGES:
         if (fonts / package / "usr").exists():
             continue

@@ -156,7 +156,7 @@ class ArithmeticLens(RecipeLens):
     # Links, code, files
 
     def _restore(self, query: str) -> None:
-        wrong, asked = links.apply(links.read(query), self.state)
+        wrong, asked = links.apply(links.read_for(self.model, query), self.state)
         self.state.forget_history()
         for sentence in wrong:
             self.complain(sentence)

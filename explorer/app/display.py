@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import panel as pn
@@ -129,4 +129,19 @@ def accuracy_or_normalized(state: LensState) -> pmui.RadioButtonGroup:
         theme_config=MATERIAL,
     )
     toggle.param.watch(lambda event: state.set_chart(event.new), "value")
+    return toggle
+
+
+def view_toggle(state: Any, views: Mapping[str, str], **look: Any) -> pmui.RadioButtonGroup:
+    """Which of a lens's views is open. views: name -> title; look: what differs from the usual."""
+    toggle = pmui.RadioButtonGroup(
+        options={title: name for name, title in views.items()},
+        value=state.setting.view,
+        size="small",
+        label="",
+        margin=(2, 10),
+        theme_config=MATERIAL,
+        **look,
+    )
+    toggle.param.watch(lambda event: state.look_at(event.new), "value")
     return toggle

@@ -72,7 +72,8 @@ class Drawing:
 
     def _link(self) -> None:
         self.toolbar.param.update(
-            query=links.to_query(self.lens.state), python=self.lens.to_python()
+            query=links.with_heads(links.to_query(self.lens.state), self.lens.model),
+            python=self.lens.to_python(),
         )
 
     def _page(self) -> None:

@@ -6,16 +6,23 @@ What belongs to the view has names that start with "view.", so that no task can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, unquote_plus
 
+from explorer.app.probing import has_probes, is_closed
 from explorer.app.state import CHARTS, LensState, Prompts
 from explorer.errors import ExplorerError, RecipeError, UnknownNameError
 from explorer.recipe import Recipe
 
+if TYPE_CHECKING:
+    from explorer.models.model import Model
+
 VIEW = "view."
+HEADS, PROBES = "heads", "probes"
+"""`view.heads=probes` is of a model whose heads are linear probes."""
 
 
 @dataclass
@@ -59,6 +66,57 @@ def read(query: str) -> Link:
     except ExplorerError as error:
         link.wrong.append(str(error))
     return link
+
+
+def read_for(model: Model, query: str) -> Link:
+    """The same for a lens on this model: that it has not the heads asked for is a sentence."""
+    link = read(query)
+    heads = link.view.pop(HEADS, "")
+    if heads not in ("", PROBES):
+        link.wrong.append(
+            f"The link asks for the heads {heads[:60]!r}; there are {PROBES!r}, or without that "
+            "the model's own."
+        )
+    elif heads == PROBES and not has_probes(model) and not is_closed(model):
+        link.wrong.append(
+            f"The link is of linear probes as heads, and {model.name} is open with its own: choose "
+            "them in the app, or open it with ex.with_probes."
+        )
+    return link
+
+
+def asks_for_probes(link: Link) -> bool:
+    """Whether a link is of linear probes as heads."""
+    return link.view.get(HEADS) == PROBES
+
+
+def with_heads(query: str, model: Model | None) -> str:
+    """A link's query part, of this model's heads: of probes or, also without a model, its own."""
+    parts = [part for part in query.split("&") if not part.startswith(f"{VIEW}{HEADS}=")]
+    if model is not None and has_probes(model):
+        parts.append(f"{VIEW}{HEADS}={PROBES}")
+    return "&".join(filter(None, parts))
+
+
+def without_tasks(query: str, base: str, gone: Collection[str]) -> str:
+    """A link's query part for a base without these tasks: what names them goes, the rest stays."""
+    link = read(query)
+    recipe = link.recipe or Recipe(base=base)
+    left = {task: x for task, x in recipe.coefficients.items() if task not in gone}
+    parts = [recipe.replace(base=base, coefficients=left).to_url()]
+    for part in query.removeprefix("?").split("&"):
+        name, _, value = part.partition("=")
+        key, text = unquote_plus(name).removeprefix(VIEW), unquote_plus(value)
+        if not unquote_plus(name).startswith(VIEW) or key.partition(".")[2] in gone:
+            continue
+        if key == "off":
+            pairs = [
+                pair for pair in text.split(",") if unquote(pair.rpartition(":")[0]) not in gone
+            ]
+            parts += [f"{name}={quote(','.join(pairs), safe=':,')}"] if pairs else []
+        elif not {unquote(word) for word in re.split("[,:]", text)} & {*gone}:
+            parts.append(part)
+    return "&".join(parts)
 
 
 def apply(link: Link, state: LensState) -> tuple[list[str], dict[str, Prompts]]:

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from explorer.compute.engine import Engine
     from explorer.models.model import Model
 
-CROWD, FEW = 4, 8
-"""While so many wait for their turn, a first picture is of so few images a task: half the usual,
-and half the time for everybody."""
+FEW = 8
+"""Images a task of a first picture while the room is crowded: half the usual, and half the time."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Measuring:
 
             engine = self._engine_for(recipe)
             heads = {task: _head(self.model, task, words) for task, words in prompts.items()}
-            stages = (FEW, *STAGES[1:]) if turns.waiting() >= CROWD else STAGES
+            stages = (FEW, *STAGES[1:]) if turns.crowded() else STAGES
             return accuracy_run(
                 self.model, recipe, self.model.all_tasks, stages, engine=engine, heads=heads or None
             )

@@ -32,6 +32,8 @@ SHORTEST_INTERVAL = 0.05
 BREATH = 0.1
 """Seconds after a job's first picture in which the worker rests: on a laptop the browser that has
 to paint it has the same cores, and painted some 40 ms later when refining began at once."""
+BREATH_IN_A_CROWD = 1.0
+"""The same in a crowded room, where what a drag soon makes stale would keep others waiting."""
 
 STOPPED_FROM_OUTSIDE = (
     "The computation was ended from outside this page; what you set is kept. "
@@ -151,7 +153,8 @@ class Runner:
         self._newer = asyncio.Event()  # belongs to the loop that waits: a script may use several
         if not self._waiting:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._newer.wait(), BREATH)
+                breath = BREATH_IN_A_CROWD if turns.crowded() else BREATH
+                await asyncio.wait_for(self._newer.wait(), breath)
 
     # In the worker
 
@@ -186,6 +189,7 @@ class Runner:
         cancel = getattr(self._run, "cancel", None)
         if cancel is not None:
             cancel()
+            turns.excuse(self._worker)
 
 
 def _session() -> Hashable:

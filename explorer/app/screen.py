@@ -20,10 +20,14 @@ from panel.io.notebook import block_comm
 from panel.io.notebook import push as push_comm
 
 from explorer.app import notebook
+from explorer.compute import turns
 
 PATIENCE = 0.1
 """Seconds that what a person set may wait to be confirmed by Python. The browser shows it already;
 the first picture of it, which comes in about this time, is what the two cores are needed for."""
+PATIENCE_IN_A_CROWD = 1.0
+"""The same while many wait for their pictures. The browser sends no further positions of a drag
+before one is confirmed, and what is not sent keeps nobody waiting."""
 
 
 class Screen:
@@ -56,7 +60,7 @@ class Screen:
     def outdated(self, *parts: str, patient: bool = False) -> None:
         """These parts no longer show the state. The order of the parts' definition is kept.
 
-        patient: they may wait PATIENCE for a part that cannot, and go to the browser with it.
+        patient: they may wait PATIENCE, in a crowd longer, for a part that cannot, and go with it.
         """
         if not parts:
             return
@@ -64,7 +68,8 @@ class Screen:
         self._outdated |= dict.fromkeys(parts)
         if self._connected and not self._scheduled and not (patient and asked):
             self._scheduled = not patient
-            self._draw_soon(PATIENCE if patient else 0.0)
+            patience = PATIENCE_IN_A_CROWD if turns.crowded() else PATIENCE
+            self._draw_soon(patience if patient else 0.0)
 
     def connected(self) -> None:
         """The browser listens: what it is sent from now on arrives."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import panel as pn
 
+from explorer.app.opening import DEFAULT_MODEL, model_names
 from explorer.app.shared_models import SHELF, open_shared
-from explorer.app.shell import DEFAULT_MODEL, TITLE, model_names, session
+from explorer.app.shell import TITLE, session
 from explorer.compute.turns import Turns
 from explorer.errors import ExplorerError
 

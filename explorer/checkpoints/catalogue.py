@@ -38,9 +38,9 @@ def catalog(open_clip: bool = False) -> "pd.DataFrame":
 
     Columns: title, family (of the tower), kind ("embedded", "local", "hub", "open_clip", or
     "diffusion": an embedded one for ``ex.open_diffusion``), tasks (names, comma-separated), where
-    (folder or repositories), heads ("zero-shot", "in files", or empty), size (MB; estimated for
-    what is not here), licence, local ("yes", "no", or how many tasks are here), caveats, problem
-    (empty, or why it does not open).
+    (folder or repositories), heads ("zero-shot", "linear probes", "in files", or empty), size (MB;
+    estimated for what is not here), licence, local ("yes", "no", or how many tasks are here),
+    caveats, problem (empty, or why it does not open).
 
     Beside what comes with the package and lies in the folders of EXPLORER_MODELS it has the
     published sets of the package's catalogue and the user's. With ``open_clip``, open_clip's own
@@ -100,7 +100,7 @@ def _row(name: str, kind: str, path: Path) -> dict[str, object]:
     return row | {
         "title": folder.title,
         "family": tower_title(folder.card["architecture"]),
-        "heads": "zero-shot",
+        "heads": "linear probes" if "heads" in folder.card else "zero-shot",
         "licence": folder.card.get("licence", "see its card"),
         "tasks": ", ".join(folder.tasks),
         "size": round(folder.size / 1e6, 1),

@@ -59,7 +59,7 @@ def export(
     vectors = {task: m.task_vector(task) for task in recipe.active}
     edited = merge(m.base, vectors, recipe)
     if layout == "open_clip":
-        tensors, architecture = open_clip_tensors(m, edited), dict(m.architecture)
+        tensors, architecture = open_clip_tensors(m, edited), open_clip_config(m)
     else:
         tensors, architecture = huggingface_tensors(edited), huggingface_config(m)
     metadata = {"format": "pt", "recipe": recipe.to_json(), "explorer": __version__}
@@ -93,6 +93,17 @@ def open_clip_tensors(m: "Model", edited: Mapping[str, Tensor]) -> dict[str, Ten
         for key, tensor in read_safetensors(text).items():
             named[key if key == "logit_scale" else f"{prefix}{key}"] = tensor.float()
     return named
+
+
+def open_clip_config(m: "Model") -> dict[str, Any]:
+    """The model's architecture as open_clip's configuration, which must have a text tower.
+
+    A tower without text gets the smallest, which is never filled.
+    """
+    config = dict(m.architecture)
+    if "vision_cfg" in config:
+        config.setdefault("text_cfg", {"layers": 1, "width": 64, "heads": 1})
+    return config
 
 
 def huggingface_tensors(edited: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def bytes_here(file: RemoteFile) -> int:
 
 def snapshot_path(file: RemoteFile) -> Path:
     """Where the file lies in the cache."""
-    return storage_folder(file.repository).joinpath("snapshots", file.commit, *file.name.split("/"))
+    return _storage(file).joinpath("snapshots", file.commit, *file.name.split("/"))
 
 
 def fetch(file: RemoteFile) -> Iterator[int]:
@@ -64,7 +64,11 @@ def fetch(file: RemoteFile) -> Iterator[int]:
 
 
 def _blob(file: RemoteFile) -> Path:
-    return storage_folder(file.repository) / "blobs" / file.content
+    return _storage(file) / "blobs" / file.content
+
+
+def _storage(file: RemoteFile) -> Path:
+    return storage_folder(file.repository, file.kind)
 
 
 def _part(file: RemoteFile) -> Path:
@@ -76,7 +80,7 @@ def _locked(file: RemoteFile) -> Iterator[None]:
     """The lock that ``huggingface_hub`` takes for this content. Raises HubError if it is taken."""
     from huggingface_hub.utils import WeakFileLock
 
-    folder = cache_folder() / ".locks" / storage_folder(file.repository).name
+    folder = cache_folder() / ".locks" / _storage(file).name
     folder.mkdir(parents=True, exist_ok=True)
     lock = WeakFileLock(folder / f"{file.content}.lock", timeout=0.2)
     try:
@@ -123,7 +127,13 @@ def _append(file: RemoteFile, start: int) -> Iterator[int]:
     from huggingface_hub.utils import build_hf_headers, get_session
 
     check_online(file.name)
-    url = hf_hub_url(file.repository, file.name, revision=file.commit, endpoint=endpoint())
+    url = hf_hub_url(
+        file.repository,
+        file.name,
+        repo_type=file.kind,
+        revision=file.commit,
+        endpoint=endpoint(),
+    )
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -184,11 +194,12 @@ def _link(file: RemoteFile) -> None:
         path = hf_hub_download(
             file.repository,
             file.name,
+            repo_type=file.kind,
             revision=file.commit,
             cache_dir=cache_folder(),
             endpoint=endpoint(),
         )
     if Path(path).resolve().parent != _blob(file).parent.resolve():
-        if Path(path).resolve().is_relative_to(storage_folder(file.repository).resolve()):
+        if Path(path).resolve().is_relative_to(_storage(file).resolve()):
             return  # where there are no links, the file itself lies in the snapshot
         raise HubError(f"{path} is a link to a file outside the cache; delete it and pull again.")

@@ -23,13 +23,17 @@ NO = {"", "0", "no", "off", "false"}
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository: ``content`` is its SHA-256, or Git's SHA-1 for one outside LFS."""
+    """A file of a repository: ``content`` is its SHA-256, or Git's SHA-1 for one outside LFS.
+
+    ``kind`` is what the repository is, "model" or "dataset".
+    """
 
     repository: str
     commit: str
     name: str
     size: int
     content: str
+    kind: str = "model"
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE).expanduser()
 
 
-def storage_folder(repository: str) -> Path:
+def storage_folder(repository: str, kind: str = "model") -> Path:
     """A repository's folder in the cache: blobs by content, snapshots by commit, refs by name."""
-    return cache_folder() / f"models--{repository.replace('/', '--')}"
+    return cache_folder() / f"{kind}s--{repository.replace('/', '--')}"
 
 
 def check_online(what: str) -> None:
@@ -71,14 +75,15 @@ def check_online(what: str) -> None:
             )
 
 
-def list_files(repository: str, revision: str) -> Listing:
+def list_files(repository: str, revision: str, kind: str = "model") -> Listing:
     """The files of a repository at a branch, a tag or a commit. Raises HubError."""
     from huggingface_hub import HfApi
 
     check_online(repository)
     with hub_errors(repository, revision):
         api = HfApi(endpoint=endpoint())
-        info = api.model_info(repository, revision=revision, files_metadata=True, timeout=SECONDS)
+        asked = api.dataset_info if kind == "dataset" else api.model_info
+        info = asked(repository, revision=revision, files_metadata=True, timeout=SECONDS)
     commit = str(info.sha)
     if not COMMIT.fullmatch(commit):
         raise HubError(f"The hub gives {commit[:40]!r} for a commit of {repository}; ask another.")
@@ -93,7 +98,7 @@ def list_files(repository: str, revision: str) -> Listing:
                 f"The hub gives neither size nor checksum for {name!r} of {repository}; it cannot "
                 "be downloaded safely. Get the file elsewhere and add its folder."
             )
-        files[name] = RemoteFile(repository, commit, name, size, content)
+        files[name] = RemoteFile(repository, commit, name, size, content, kind)
     return Listing(repository, commit, files)
 
 

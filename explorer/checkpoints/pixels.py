@@ -6,6 +6,7 @@ from typing import Any
 
 from explorer.checkpoints.archives import file_within, read_json
 from explorer.checkpoints.checkpoint import Checkpoint
+from explorer.checkpoints.recognised import recognised
 from explorer.errors import CheckpointError
 
 Pixels = tuple[list[float], list[float]]
@@ -29,14 +30,16 @@ def pixels_of(base: Checkpoint) -> tuple[Pixels, str]:
     A configuration beside the file decides. Otherwise: CLIP's for CLIP and for open_clip's towers
     around timm's; ImageNet's for DINOv2, torchvision and ConvNeXt. timm's plain ViTs have all three
     (its AugReg and the first ViTs 0.5, DeiT and DINO ImageNet's, CLIP's towers CLIP's): a norm
-    before the blocks is CLIP's, layer scale DINOv2's, and the others are taken for AugReg's.
+    before the blocks is CLIP's, layer scale DINOv2's, and the others are taken for AugReg's. A CLIP
+    tower with all shapes of a model that comes with the package is normalised as its card says.
     """
     told = _beside(base)
     if told is not None:
         return told, ""
     layout = base.layout
     if layout.startswith(("open_clip", "image_encoder", "hf")):
-        return CLIP, ""
+        known = recognised(base)
+        return CLIP if known is None else (list(known.mean), list(known.std)), ""
     if layout != "timm_vit":
         return IMAGENET, ""
     if "trunk.norm_pre.weight" in base.shapes:

@@ -48,6 +48,11 @@ class ModelFolder:
         return self.card.get("control")
 
     @property
+    def images(self) -> str | None:
+        """The embedded model whose images this one shares; None for a folder with its own."""
+        return self.card.get("images")
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
         return folder_size(self.path)
@@ -178,6 +183,10 @@ def _check_card(card: Mapping[str, Any], path: Path) -> None:
         if not isinstance(name, str) or Path(name).name != name:  # a name is never a path
             raise CheckpointError(f"{where} has the task name {name!r}, which is no name.")
         _check_task(card["task_info"].get(name), name, where)
+    for key in ("images", "heads"):  # a model of the package, and a file of the folder
+        value = card.get(key, key)
+        if not isinstance(value, str) or Path(value).name != value:
+            raise CheckpointError(f"{where} has as its {key!r} {value!r}, which is no name.")
 
 
 def _check_task(info: object, name: str, where: str) -> None:

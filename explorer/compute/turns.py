@@ -29,6 +29,9 @@ PATIENCE = 30.0
 """Seconds after which a refinement that waits counts as much as a first picture."""
 NOTICED = 0.5
 """Seconds of waiting that a person need not be told of."""
+CROWD, LATELY = 8, 5.0
+"""Sessions that had a first picture made in the last `LATELY` seconds, from which on a room is
+crowded. Not those that wait at a moment: that number goes up and down with each of them."""
 _REMEMBERED = 4096
 
 
@@ -41,6 +44,7 @@ class _Turn:
     number: int
     since: float
     granted: threading.Event = field(default_factory=threading.Event)
+    thread: int = field(default_factory=threading.get_ident)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Turns:
         self._holders: list[_Turn] = []
         self._waiting: list[_Turn] = []
         self._served: dict[Hashable, int] = {}
+        self._pictured: dict[Hashable, float] = {}  # when a first picture was begun, oldest first
         self._numbers = itertools.count(1)
         self._given = 0
         self._closed = False
@@ -99,6 +104,14 @@ class Turns:
             before |= {turn.session for turn in self._holders if not self._overdue(turn, now)}
             return len(before - {session})
 
+    def crowded(self) -> bool:
+        """Whether so many are at work that everybody should ask for less."""
+        with self._lock:
+            since = self._clock() - LATELY
+            while self._pictured and next(iter(self._pictured.values())) < since:
+                del self._pictured[next(iter(self._pictured))]
+            return len(self._pictured) >= CROWD
+
     def state(self) -> QueueState:
         """Numbers for a health check."""
         with self._lock:
@@ -108,6 +121,16 @@ class Turns:
         """A session is over."""
         with self._lock:
             self._served.pop(session, None)
+            self._pictured.pop(session, None)
+
+    def excuse(self, thread: int) -> None:
+        """A thread's run was cancelled: if it waits with a refinement it goes on without a turn, to
+        its end. It would else wait for its turn only to learn that nobody wants the result, and
+        the first picture of what is wanted instead with it."""
+        with self._lock:
+            for turn in [t for t in self._waiting if t.thread == thread and not t.preview]:
+                self._waiting.remove(turn)
+                turn.granted.set()
 
     def close(self) -> None:
         """Let everybody go on at once: the server ends."""
@@ -172,6 +195,9 @@ class Turns:
             self._waiting.remove(turn)
             self._holders.append(turn)
             self._given += 1
+            if turn.preview:
+                self._pictured.pop(turn.session, None)
+                self._pictured[turn.session] = now
             self._served.pop(turn.session, None)
             self._served[turn.session] = self._given
             if len(self._served) > _REMEMBERED:
@@ -222,9 +248,15 @@ def turn(session: Hashable, preview: bool) -> Iterator[bool]:
         yield waited
 
 
-def waiting() -> int:
-    """How many turns are waited for in the process's queue, if there is one."""
-    return 0 if _queue is None else _queue.state().waiting
+def crowded() -> bool:
+    """Whether so many are at work in this process that everybody should ask for less."""
+    return _queue is not None and _queue.crowded()
+
+
+def excuse(thread: threading.Thread | None) -> None:
+    """A thread's run was cancelled: see `Turns.excuse`."""
+    if _queue is not None and thread is not None and thread.ident is not None:
+        _queue.excuse(thread.ident)
 
 
 def give_way() -> None:

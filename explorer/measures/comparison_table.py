@@ -30,8 +30,10 @@ def comparison_table(
     ``baseline`` with its 95 % interval (``bootstrap_difference``). "better" or "worse" is written
     only where that interval leaves out 0. The numbers of images and the seed are there in every
     format: in the caption of LaTeX, under Markdown and HTML, and in CSV, which has the full
-    precision, as columns (split, seed, validation_images, n and n of each task). Raises
-    UnknownNameError for a format or a row that is not there.
+    precision, as columns (split, seed, validation_images, n and n of each task). CSV also has
+    what was chosen (alpha, and chosen: the factor, or beta with LiNeS), every row's recipe and,
+    of a row with LiNeS, the difference from the same method without (lines_difference, lines_low,
+    lines_high). Raises UnknownNameError for a format or a row that is not there.
     """
     if format not in FORMATS:
         raise UnknownNameError("format of a table", format, FORMATS)
@@ -58,6 +60,8 @@ def comparison_table(
         table[f"against {baseline}"] = [_interval(against.get(row)) for row in rows]
     table["verdict"] = [_verdict(against.get(row)) for row in rows]
     if format == "csv":
+        for column in _CHOSEN:
+            table[column] = result[column].values
         for name, value in _extent(result).items():
             table[name] = value
     return _written(table, format, _caption(result, baseline))
@@ -75,6 +79,8 @@ def _extent(result: "xr.Dataset") -> dict[str, Any]:
     }
 
 
+# What a row's recipe is and how it came about; cells without a number stay empty.
+_CHOSEN = ("alpha", "chosen", "lines_difference", "lines_low", "lines_high", "recipe")
 _VERDICTS = {"a": "better", "b": "worse", "undecided": "undecided"}
 
 
@@ -109,13 +115,20 @@ def _written(table: Any, format: str, caption: str) -> str:
     if format == "csv":
         return table.to_csv(index=False)
     if format == "latex":
-        return table.to_latex(index=False, escape=True, caption=caption)
+        # pandas escapes the cells alone: an unescaped "%" would end the caption's line.
+        return table.to_latex(index=False, escape=True, caption=caption.translate(_LATEX))
     if format == "html":
         return f"{table.to_html(index=False, border=0)}\n<p>{html.escape(caption)}</p>\n"
     # pandas' own Markdown needs a package that is not among the locked requirements.
     lines = [list(table.columns), ["---", *["---:"] * (len(table.columns) - 1)], *table.values]
     text = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
     return f"{text}\n\n{caption}\n"
+
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 
 
 def _cell(value: object) -> str:

@@ -49,8 +49,11 @@ def disentanglement_pairs(
         ex.disentanglement_pairs(m).result()["mean_error"].plot()
 
     Variables over (task1, task2), symmetric: mean_error, the mean of both terms over the map, and
-    search_region_error, that over coefficients in [0, 1]; nan on the diagonal and where a pair is
-    not measured yet; n (task1) is how many images of each task are used. Each pair is the map of
+    search_region_error, that over coefficients in [0, 1]; over (task1, task2, alpha1, alpha2) the
+    maps themselves, error, the mean of both terms where task1 has alpha1 and task2 alpha2 (with
+    other points on one axis than on the other, each pair in one order only). All nan on the
+    diagonal and where a pair is not measured yet; n (task1) is how many images of each task are
+    used. Each pair is the map of
     ``disentanglement`` with the same arguments (9 points of [-3, 3] unless ``alphas`` are given)
     and is kept in the same store. A partial follows every cell of a map, so that one may stop or
     turn to something else within it; ``attrs["current"]`` names the pair being measured.
@@ -93,6 +96,9 @@ class _Matrix:
         self._names, self._pairs, self._done = names, len(maps), 0
         shape = (len(names), len(names))
         self._errors = {name: np.full(shape, np.nan) for name in LONG_NAMES}
+        self._grid = next(iter(maps.values())).grid
+        cells = (len(self._grid.alpha1), len(self._grid.alpha2))
+        self._maps = np.full(shape + cells, np.nan)
         images = {
             task: n
             for work in maps.values()
@@ -107,6 +113,9 @@ class _Matrix:
         summary = disentanglement_summary(found)["mean_error"].values
         for matrix, value in zip(self._errors.values(), summary, strict=False):
             matrix[i, j] = matrix[j, i] = value
+        self._maps[i, j] = found["error"].mean("task").values
+        if self._grid.alpha1 == self._grid.alpha2:
+            self._maps[j, i] = self._maps[i, j].T
         self._done += 1
         self._attrs |= {key: found.attrs[key] for key in ("precision", "stored")}
 
@@ -120,9 +129,16 @@ class _Matrix:
             name: (("task1", "task2"), matrix.copy(), share | {"long_name": LONG_NAMES[name]})
             for name, matrix in self._errors.items()
         }
+        over = ("task1", "task2", "alpha1", "alpha2")
+        maps = {"error": (over, self._maps.copy(), share | {"long_name": "disentanglement error"})}
         return xr.Dataset(
-            errors | {"n": ("task1", self._n, {"long_name": "images of the task used"})},
-            coords={"task1": self._names, "task2": list(self._names)},
+            errors | maps | {"n": ("task1", self._n, {"long_name": "images of the task used"})},
+            coords={
+                "task1": self._names,
+                "task2": list(self._names),
+                "alpha1": list(self._grid.alpha1),
+                "alpha2": list(self._grid.alpha2),
+            },
             attrs=self._attrs
             | {
                 "n": int(self._n.max()),

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from explorer.checkpoints.reading import read_checkpoint
 from explorer.compute.images import ImageStore
 from explorer.compute.references import LinearFeatures, References
+from explorer.compute.store import default_folder
 from explorer.editing.task_vector import TaskVector
 from explorer.errors import CheckpointError, ModelError, UnknownNameError
 from explorer.models.model import Model
+from explorer.models.probes import ProbedModel
 from explorer.tasks.finding import embedded_by_name
 from explorer.tasks.task import Task
 
@@ -20,19 +22,21 @@ if TYPE_CHECKING:
     from explorer.models.heads import LinearHead
 
 
-def with_tasks(model: Model, files: Mapping[str, Path]) -> Model:
+def with_tasks(model: Model, files: Mapping[str, str | Path]) -> Model:
     """A model with these checkpoints (name -> file) as further tasks; ``model`` stays as it is.
 
-        mine = with_tasks(m, {"mnist-long": Path("mnist-long.pt")})
+        mine = ex.with_tasks(m, {"mnist-long": "mnist-long.pt"})
 
     Each is compared with the model's base and measured on the images and with the head of the task
     that its name begins with, one of the model's own or an embedded one. Raises CheckpointError for
     a file that is damaged or of another tower, ModelError for a name that begins with no task.
     """
+    if isinstance(model, ProbedModel):  # the added tasks have probes of their own
+        return model.with_model(with_tasks(model.unprobed, files))
     tasks: dict[str, Task] = {}
     alike: dict[str, str] = {}
     paths: dict[str, Path] = {}
-    for given, path in files.items():
+    for given, path in {name: Path(file).expanduser() for name, file in files.items()}.items():
         read_checkpoint(path, base=model.base, architecture=model.architecture)
         plain = re.sub(r"[^\w.-]+", "-", given, flags=re.ASCII).strip("-.")[:60] or "task"
         task, own = _measured_on(model, plain, path)
@@ -97,6 +101,16 @@ class _WithTasks(Model):
                 "'params.0', ...); look at it in space='weights' or 'posthoc'."
             )
         return TaskVector.between(self.base, tuned)
+
+    def to_python(self) -> str:
+        """The expression that makes this model. A file that was handed in through a browser is
+        called by its name: it lies elsewhere where the expression is used."""
+        handed_in = default_folder() / "uploads"
+        files = {
+            task: path.name if handed_in in path.parents else str(path)
+            for task, path in self._added.items()
+        }
+        return f"ex.with_tasks({self._before.to_python()}, {files!r})"
 
     def head(self, name: str, *prompts: Any, **named: Any) -> "LinearHead":
         """As for every model; an added task has the head of the task that it is measured on."""

@@ -70,6 +70,10 @@ def open_model(
             f"{found.name} is a complete model, which opens with all its tasks and its own "
             "activation: leave out 'tasks' and 'activation'."
         )
+    if "heads" in found.card:
+        from explorer.models.closed import ClosedModel
+
+        return ClosedModel(found, device)
     return Model(found, device)
 
 
@@ -272,6 +276,7 @@ class Model:
             self.card["task_info"][name],
             size if isinstance(size, int) else size[0],
             control=name == self.control,
+            images=self.folder.images,
         )
 
     def _pixels(self, name: str, split: Split) -> np.ndarray:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from explorer.compute import turns
 from explorer.compute.engine import ImageRange
 from explorer.compute.resident import ResidentWeights
 from explorer.editing.task_vector import TaskVector
@@ -62,16 +63,29 @@ def linear_probe(
     """
     images = _drawn(m.task(task), n, split, seed)
     features = m.references.zero_shot(images.range, torch.float32)
-    names = m.task(task).class_names
+    names, labels = m.task(task).class_names, torch.from_numpy(images.labels)
+    with torch.inference_mode(False), torch.enable_grad(), _one_thread():
+        x, labels = F.normalize(features.double(), dim=-1).clone(), labels.to(features.device)
+        penalty, held_out = _choose_penalty(x, labels, len(names), seed)
+    tried = PENALTIES[: PENALTIES.index(penalty) + 1]
+    weight = probes_at(tried, features, labels, len(names))[-1]
+    return ProbeHead(weight, names, (), penalty, held_out, len(labels), split, seed)
+
+
+def probes_at(
+    penalties: Sequence[float], features: Tensor, labels: Tensor, classes: int
+) -> list[Tensor]:
+    """The weights (classes, d), float32, of the classifier of ``linear_probe`` at each penalty.
+
+    ``features`` are (n, d), of any length, ``labels`` int64 (n,); each fit begins where the one
+    before it ended, so give the strongest penalty first.
+    """
     with torch.inference_mode(False), torch.enable_grad(), _one_thread():
         x = F.normalize(features.double(), dim=-1).clone()
-        labels = torch.from_numpy(images.labels).to(x.device)
-        penalty, held_out = _choose_penalty(x, labels, len(names), seed)
-        weight = x.new_zeros(len(names), x.shape[1])
-        for stronger in PENALTIES[: PENALTIES.index(penalty) + 1]:  # each fit begins at the last
-            weight = _fit(x, labels, stronger, weight)
-        made = weight.float()
-    return ProbeHead(made, names, (), penalty, held_out, len(labels), split, seed)
+        found = [x.new_zeros(classes, x.shape[1])]
+        for penalty in penalties:
+            found.append(_fit(x, labels, penalty, found[-1]))
+        return [weight.float() for weight in found[1:]]
 
 
 def with_probes(
@@ -132,6 +146,19 @@ class ProbedModel(Model):
                 found = linear_probe(self.unprobed, name, None, self._split, self._seed)
                 self._probes[name] = found
             return self._probes[name]
+
+    def best_shared_coefficient(self, space: str = "weights") -> float | None:
+        """None: the card's is the best of the model with its own heads."""
+        super().best_shared_coefficient(space)  # which knows what is a space
+        return None
+
+    def fitted(self, name: str) -> bool:
+        """Whether the probe of a task is there, so that ``head`` need not fit it."""
+        return name in self._probes
+
+    def with_model(self, model: Model) -> "ProbedModel":
+        """Another model with probes that are fitted as these are."""
+        return ProbedModel(model, self._split, self._seed, ())
 
     def to_python(self) -> str:
         """The expression that makes this model."""
@@ -223,6 +250,7 @@ def _fit(x: Tensor, labels: Tensor, penalty: float, start: Tensor) -> Tensor:
     """Weights (classes, d) of the least mean cross-entropy + penalty / 2 |W|^2, from a start."""
     if not len(x):
         return start
+    turns.give_way()  # in a room others may be due
     weight = start.clone().requires_grad_()
     solver = torch.optim.LBFGS(
         [weight],

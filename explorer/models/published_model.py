@@ -16,6 +16,7 @@ from explorer.checkpoints.pixels import Pixels, pixels_of
 from explorer.checkpoints.published import Published
 from explorer.checkpoints.pulled import Located, locate
 from explorer.checkpoints.reading import Checkpoint, open_checkpoint, read_checkpoint, read_head
+from explorer.checkpoints.recognised import recognised
 from explorer.checkpoints.zoo import ModelFolder
 from explorer.compute.resident import ResidentWeights
 from explorer.editing.task_vector import TaskVector
@@ -67,7 +68,9 @@ class PublishedModel(Model):
         pixels, remark = (entry.pixels, "") if entry.pixels else pixels_of(self._base_file)
         super().__init__(_folder(entry, self._base_file, architecture, chosen, pixels), device)
         self.missing = self._what_is_missing()
-        self.remarks = tuple(filter(None, (*entry.caveats, remark)))
+        known = recognised(self._base_file) if entry.architecture is None else None
+        taken = known.remark(self._base_file.name) if known is not None else ""
+        self.remarks = tuple(filter(None, (*entry.caveats, taken, remark)))
 
     # --- weights -----------------------------------------------------------------------------
 
@@ -305,6 +308,9 @@ def architecture_of(
             "ex.read_checkpoint, and subtract it from a base of the same names."
         )
     found = dict(family.architecture)
+    known = recognised(base)
+    if known is not None:
+        found["vision_cfg"] = {**found["vision_cfg"], "head_width": known.head_width}
     if family.kind != "clip":
         return {"embed_dim": found.get("dims", (0,))[-1], **found}
     if "embed_dim" not in found:

@@ -31,6 +31,8 @@ def _embedded() -> dict[str, Task]:
     tasks = {}
     for path in sorted(embedded_root().glob("*/model.json")):
         folder = read_folder(path.parent)
+        if folder.images is not None:  # they are another's
+            continue
         size = folder.card["architecture"]["vision_cfg"]["image_size"]
         for name, info in folder.card["task_info"].items():
             control = name == folder.control

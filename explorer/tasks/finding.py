@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import UnknownNameError
+from explorer.errors import ImageError, UnknownNameError
 from explorer.tasks.benchmark.frozen import benchmark_task
 from explorer.tasks.benchmark.labels import check_order
 from explorer.tasks.cached import CachedTask
@@ -14,21 +14,39 @@ from explorer.tasks.task import Task
 
 
 def task_images(
-    folder: Path, name: str, info: Mapping[str, Any], size: int, control: bool = False
+    folder: Path,
+    name: str,
+    info: Mapping[str, Any],
+    size: int,
+    control: bool = False,
+    images: str | None = None,
 ) -> Task:
     """The task of a model's card, with its images at ``size`` pixels.
 
-    The folder's own ``tasks/NAME.npz`` comes first; then an embedded task with the same class
-    names, resized; then the benchmark's task of that name as ``ex.open_task`` prepared it. Nothing
-    is read yet. Raises ImageError for class names in another order than the benchmark's.
+    The folder's own ``tasks/NAME.npz`` comes first, or those of the embedded model ``images`` where
+    the card names one; then an embedded task with the same class names, resized; then the
+    benchmark's task of that name as ``ex.open_task`` prepared it. Nothing is read yet. Raises
+    ImageError for class names in another order than the benchmark's, UnknownNameError for images
+    that the package does not have.
     """
     task = task_of_card(name, dict(info), folder / "tasks" / f"{name}.npz", size, control)
+    if images is not None:
+        return _shared(task, embedded_task(f"{images}/{name}"))
     if task.path.is_file():
         return task
     for embedded in (embedded_task(e) for e in embedded_tasks() if e.endswith(f"/{name}")):
         if embedded.class_names == task.class_names:
-            return replace(task, path=embedded.path, stored_size=embedded.stored_size)
+            return _shared(task, embedded)
     return _benchmark(task) or task
+
+
+def _shared(task: Task, embedded: Task) -> Task:
+    if embedded.class_names != task.class_names:
+        raise ImageError(
+            f"The classes of {task.name!r} are not those of the images that it shares with an "
+            "embedded model; copy the model again, or open it with the version it came with."
+        )
+    return replace(task, path=embedded.path, stored_size=embedded.stored_size)
 
 
 def embedded_by_name(name: str, size: int) -> Task | None:

@@ -37,10 +37,12 @@ def open_task(
     uint8), so that the next opening reads them from disk, and a model of that size whose card
     lists the task finds them. ``folder`` holds torchvision's files or one folder a class (below
     "test" and "val", or the test split itself); by default ``data`` in the cache folder;
-    "embedded:glyphs" are the images of "mnist" that come with the package.
-    ``download`` lets torchvision fetch what is missing. The validation split of torchvision's
-    files is the published one. ``names`` is the family whose class names and templates are used,
-    "tall" or "fusion_bench". An embedded task has its images already, and takes ``n`` and ``size``.
+    "embedded:glyphs" are the images of "mnist" that come with the package, and
+    "hub:tanganke/dtd" those of a hub's data set; it or the folder may hold parquet files, which
+    need pyarrow. ``download`` lets torchvision, or the hub that is named, give what is missing. The
+    validation split of torchvision's files, and of a hub's without one, is the published one.
+    ``names`` is the family whose class names and templates are used, "tall" or "fusion_bench". An
+    embedded task has its images already, and takes ``n`` and ``size``.
 
     Raises UnknownNameError, ImageError (what is missing, or the class that does not fit), HubError
     for a download that fails.

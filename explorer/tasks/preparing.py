@@ -44,7 +44,9 @@ class Preparation:
         Images come in the order of the seed, so that those of a smaller ``n`` are the first of a
         larger one, and what was prepared before is not decoded again.
         """
-        source = open_source(self.task, self.split, self.folder, self.download)
+        source = open_source(
+            self.task, self.split, self.folder, self.download, lambda: run.checkpoint(0.0)
+        )
         wanted = check_count(self.n, source.n, self.task.name)
         cache = ImageCache()
         images = cache.set(self.task.name, self.split, self.size, self._digest(source))

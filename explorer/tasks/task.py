@@ -1,5 +1,6 @@
 """Task: labelled images of one embedded task, read when they are first looked at."""
 
+import lzma
 import threading
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
     zlib.error,
+    lzma.LZMAError,
     TypeError,
     AttributeError,
     NotImplementedError,

@@ -30,6 +30,15 @@ IDLE = """() => {
     return found.length > 0 && found.every((line) => !line.classList.contains("busy"))
 }"""
 LOOK_MS = 250
+TITLES_CUT = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
+    .filter((v) => v.el.getClientRects().length).map((v) => {
+    const title = v.model.title, context = document.createElement("canvas").getContext("2d")
+    const [, number, unit] = title.text_font_size.match(/([\\d.]+)(.*)/)
+    const size = unit === "em" ? number * parseFloat(getComputedStyle(v.el).fontSize) : number
+    context.font = `${title.text_font_style} ${size}px ${title.text_font}`
+    const from = v.frame.bbox.left + title.offset
+    return [title.text, from, from + context.measureText(title.text).width, v.bbox.width]
+}).filter(([text, from, to, width]) => text && (from < 0 || to > width))"""
 
 
 def comes_to_rest(page, looks: int, longest: float = 120.0) -> bool:
@@ -99,3 +108,9 @@ def assert_fits_narrow_and_wide_windows(page) -> None:
                 break
             page.wait_for_timeout(200)
         assert overflow <= 2, f"the lens overflows a window of {width} px by {overflow} px"
+
+
+def titles_cut(page) -> list[list]:
+    """Charts on screen whose title begins or ends outside of the figure: [title, from, to, width],
+    in pixels."""
+    return page.evaluate(TITLES_CUT)

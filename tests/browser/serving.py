@@ -119,10 +119,12 @@ def served(folder: Path, model: str, env: dict[str, str]) -> Iterator[Served]:
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab; `open(page, cells)` runs a notebook of these cells in it."""
+    """A running JupyterLab or Notebook 7; `open(page, cells)` runs a notebook of these cells."""
 
     url: str
     folder: Path
+    place: str
+    """Where under url a notebook is opened, before its name."""
 
     def open(self, page, cells: list[str]) -> None:
         """Open a notebook of these cells and run all of them."""
@@ -132,7 +134,7 @@ class Lab:
     def open_file(self, page, name: str) -> None:
         """Open a notebook of the folder and run all its cells."""
         self._forget_sessions()
-        page.goto(f"{self.url}/lab/tree/{name}?reset&token={TOKEN}")
+        page.goto(f"{self.url}/{self.place}/{name}?reset&token={TOKEN}")
         self._wait_for_kernel()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -173,9 +175,13 @@ def _notebook(cells: list[str]) -> dict:
     }
 
 
+PLACES = {"jupyterlab": "lab/tree", "notebook": "notebooks"}
+"""Where each interface opens a notebook, by the module that starts it."""
+
+
 @contextmanager
-def lab(folder: Path, env: dict[str, str]) -> Iterator[Lab]:
-    """A JupyterLab of its own: private settings, no news, notebooks in folder."""
+def lab(folder: Path, env: dict[str, str], interface: str = "jupyterlab") -> Iterator[Lab]:
+    """A JupyterLab or Notebook 7 of its own: private settings, no news, notebooks in folder."""
     private = {name: str(folder / name.lower()) for name in PRIVATE}
     settings = Path(private["JUPYTERLAB_SETTINGS_DIR"]) / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
@@ -184,11 +190,11 @@ def lab(folder: Path, env: dict[str, str]) -> Iterator[Lab]:
     notebooks.mkdir()
     port = free_port()
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+        *(sys.executable, "-m", interface, "--no-browser", "--allow-root", "--ip=127.0.0.1"),
         *(f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
         f"--ServerApp.root_dir={notebooks}",
     ]
     url = f"http://127.0.0.1:{port}"
     env = {**env, **private, "JUPYTER_PREFER_ENV_PATH": "1"}
     with running(command, folder / "lab.txt", f"{url}/api", env=env, cwd=notebooks):
-        yield Lab(url, notebooks)
+        yield Lab(url, notebooks, PLACES[interface])

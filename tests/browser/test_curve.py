@@ -23,6 +23,12 @@ SOURCES = """(column) => Bokeh.documents.flatMap((d) => [...d._all_models.values
     .map((m) => Object.fromEntries(m.columns().map((c) => [c, [...m.get_array(c)]])))"""
 PLANE_IS_LAID_OUT = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]
     .some((v) => v.model.title.text.includes("LiNeS on") && v.model.inner_width > 0)"""
+TICKS = """([title, low, high]) => {
+    const chart = [...Bokeh.index.query((v) => v.model.type === "Figure")]
+        .map((v) => v.model).filter((m) => m.title.text.includes(title)).at(-1)
+    const ticks = Array.from({length: 11}, (_, i) => low + (i * (high - low)) / 10)
+    return chart.left[0].formatter.doFormat(ticks, {loc: 0})
+}"""
 PLACE = """([title, x, y]) => {
     const view = [...Bokeh.index.query((v) => v.model.type === "Figure")]
         .filter((v) => v.model.title.text.includes(title)).at(-1)
@@ -118,6 +124,14 @@ def test_every_frame_of_a_drag_shows_the_curve_where_the_hand_is(lens):
     assert changed > 40
 
 
+def test_where_no_task_takes_part_the_axis_of_norms_has_nothing_but_zero(page, served, until):
+    page.goto(f"{served.url}?base=tiny&view.lens=schedule")
+    wait_until_measured(page)
+    until(lambda: page.locator("svg text", has_text="factor of the edit").count(), "it is drawn")
+    found = page.locator("svg text", has_text=" %").all_text_contents()
+    assert found == ["0.0 %"]
+
+
 def test_keys_move_a_handle(lens, until):
     handle(lens, "alpha + beta").focus()
     lens.keyboard.press("ArrowDown")
@@ -208,9 +222,11 @@ def test_forgetting_streams_and_a_point_opens_its_schedule(lens, until):
     lens.get_by_role("button", name="measure forgetting").click()
     until(lambda: 1 < max(lens.evaluate(ramps)) < 12, "points stream in")
     until(lambda: max(lens.evaluate(ramps)) >= 11, "all eleven of the paper", 90)
+    labels = lens.evaluate(TICKS, ["what is kept", 0.95, 1.0])
+    assert (labels[0], labels[1], labels[-1]) == ("95%", "95.5%", "100%"), "all of them differ"
     columns = max(lens.evaluate(SOURCES, "alpha"), key=lambda s: len(s["x"]))
     i = next(i for i, alpha in enumerate(columns["alpha"]) if alpha == 1.0)
-    lens.mouse.click(*lens.evaluate(PLACE, ["how much is kept", columns["x"][i], columns["y"][i]]))
+    lens.mouse.click(*lens.evaluate(PLACE, ["what is kept", columns["x"][i], columns["y"][i]]))
     at = (columns["x"][i], columns["y"][i])
     same = [
         a
@@ -279,7 +295,7 @@ def test_the_plane_fills_in_and_a_cell_opens_its_recipe(lens, until):
     lens.get_by_text("Without LiNeS the best factor").wait_for()
     until(lambda: lens.evaluate(SOURCES, "left"), "the cells are drawn")
     lens.wait_for_timeout(500)
-    lens.mouse.click(*lens.evaluate(PLACE, ["mean normalized", 0.5, 0.5]))
+    lens.mouse.click(*lens.evaluate(PLACE, ["normalized accuracy", 0.5, 0.5]))
     until(lambda: "schedule=lines:0.5,0.5" in address(lens), "the cell's schedule")
     assert "letters=1.0" in address(lens)
     until(lambda: factors(lens)[3] == 1.0, "the curve is the cell's")

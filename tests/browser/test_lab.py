@@ -75,6 +75,14 @@ def test_the_lens_fits_a_narrow_and_a_wide_cell(page, lab):
     assert_fits_narrow_and_wide_windows(page)
 
 
+def test_the_names_of_the_lenses_lie_beside_each_other_in_a_cell(page, lab):
+    lab.open(page, [APP])
+    wait_until_complete(page)
+    names = ("Task arithmetic", "Weight disentanglement", "Schedules and merging")
+    buttons = [page.get_by_role("button", name=name).bounding_box() for name in names]
+    assert len({round(box["y"]) for box in buttons}) == 1
+
+
 def test_every_tab_opens_without_asking_anybody_outside(page, lab):
     lab.open(page, [OPEN, LENS])
     wait_until_complete(page)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import serving
-from seeing import REPAINTED, assert_fits_narrow_and_wide_windows
+from seeing import REPAINTED, assert_fits_narrow_and_wide_windows, titles_cut
 
 SERVE = """
 import sys
@@ -339,6 +339,17 @@ def test_in_a_cell_the_lens_follows_the_slider_and_fits(page, lab, folder, until
     until(lambda: picture(page, "xt") != noised, "more noise")
     until(lambda: seen(page, "shown") == "0.25", "the new level is computed")
     assert_fits_narrow_and_wide_windows(page)
+
+
+def test_no_title_of_a_chart_is_cut_in_a_cell_with_and_without_the_file_browser(
+    page, lab, folder, until
+):
+    lab.open(page, [f"import explorer as ex\nex.DiffusionLens({str(folder)!r}, {QUICK!r})"])
+    wait_until_computed(page)
+    until(lambda: titles_cut(page) == [], "beside the file browser every title fits")
+    page.keyboard.press("Control+b")
+    page.wait_for_timeout(1500)
+    until(lambda: titles_cut(page) == [], "and without it")
 
 
 def test_the_app_offers_the_lens_without_opening_another_model(page, served, until):

@@ -123,3 +123,20 @@ def test_the_list_is_filtered_and_a_file_that_is_handed_in_becomes_a_task(
     wait_until_complete(app)
     slider = app.get_by_role("slider", name=re.compile(f"from {task}-mine.pt$"))
     expect(slider).to_be_visible()
+
+
+def test_heads_are_switched_to_probes_and_a_reload_keeps_them(app):
+    heads = app.get_by_role("group", name="heads")
+    probes = heads.get_by_role("button", name="linear probes")
+    expect(probes).to_have_attribute("aria-pressed", "false")
+    probes.click()
+    app.wait_for_url("**view.heads=probes**", timeout=60_000)
+    wait_until_complete(app)
+    expect(app.get_by_role("button", name="linear probe", exact=True)).to_be_visible()  # a preset
+    app.reload()
+    wait_until_complete(app)
+    expect(probes).to_have_attribute("aria-pressed", "true")
+    heads.get_by_role("button", name="zero-shot").click()
+    app.wait_for_url(re.compile(r"^(?!.*view\.heads)"), timeout=60_000)
+    wait_until_complete(app)
+    expect(probes).to_have_attribute("aria-pressed", "false")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import serving
-from seeing import REPAINTED
+from seeing import REPAINTED, titles_cut
 
 SERVE = """
 import sys
@@ -245,6 +245,13 @@ def test_in_a_cell_the_tree_follows_the_slider_and_the_code(page, lab, until):
     until(lambda: seen(page, "level") == "0.74", "four steps to the right")
     times = page.locator(".rhm-tree").evaluate(LATENCY)
     assert max(t["ms"] for t in times) < 300, times
+
+
+def test_no_title_of_a_chart_is_cut_in_a_cell_on_a_laptop(page, lab):
+    lab.open(page, [LENS])
+    wait_until_computed(page)
+    assert len(titles(page)) == 4
+    assert titles_cut(page) == []
 
 
 def test_the_app_opens_the_lens_without_a_model_and_the_others_when_they_are_chosen(

@@ -26,7 +26,11 @@ def on_charts(page, task: str) -> list[float]:
 def test_a_new_user_walks_through_notebook_00(page, lab, until):
     """As it says: run the cells, drag a slider, break the network, undo, look through a lens."""
     shutil.copy(NOTEBOOK, lab.folder / NOTEBOOK.name)
+    shutil.copytree(NOTEBOOK.parent / "images", lab.folder / "images", dirs_exist_ok=True)
     lab.open_file(page, NOTEBOOK.name)
+    picture = page.get_by_role("img", name="The whole app in a cell")
+    picture.wait_for()
+    until(lambda: picture.evaluate("i => i.naturalWidth") > 500, "the picture is there")
     page.wait_for_function(REPAINTED)
     # The other cells run as well, and one of them shows a lens of its own.
     cell = page.locator(".jp-CodeCell").first

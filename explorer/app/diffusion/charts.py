@@ -199,7 +199,8 @@ class Similarity:
 
 def readable(chart: figure) -> None:
     """Text that grows with the chart, for the back of a room."""
-    scale_text(chart, axis_sizes(chart), per=26, low=12, high=18)
+    sizes = [*axis_sizes(chart), (chart.title, "text_font_size", 1)]
+    scale_text(chart, sizes, per=26, low=12, high=18)
 
 
 def _parted(found: Sequence[tuple[str, Columns]]) -> tuple[list[str], list[Columns]]:

@@ -6,14 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
-import panel_material_ui as pmui
 
 from explorer.app.diffusion.charts import AgainstLevel, Correlation, Flips, Similarity
 from explorer.app.diffusion.setting import VIEWS
-from explorer.app.display import MARK, LensDisplay
+from explorer.app.display import MARK, LensDisplay, view_toggle
 from explorer.app.late import LateChart
 from explorer.app.screen import push
-from explorer.app.theme import MATERIAL
 
 if TYPE_CHECKING:
     from explorer.app.diffusion.lens import DiffusionLens
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
 CURVES_HEIGHT = "max(236px, calc(100vh - 128px - (100vw - 352px) * 0.3))"
 """On a page of its own: with the pictures, which are as high as the page is wide, one screen."""
 CELL_HEIGHT = "280px"
+AS_WRITTEN = {"& .MuiToggleButton-root": {"textTransform": "none", "whiteSpace": "nowrap"}}
+"""The titles of the views, which are too long for capitals."""
 CHART_STYLES = {"flex": "1 1 auto", "min-height": "0", "width": "100%"}
 
 
@@ -42,7 +42,7 @@ class Display(LensDisplay):
             for chart in (self.chi, self.length, self.correlation)
         ]
         self._late: list[LateChart] = []
-        self.toggle = self._make_toggle()
+        self.toggle = view_toggle(lens.state, VIEWS, sx=AS_WRITTEN)
         self._curves = pn.FlexBox(flex_wrap="wrap", gap="4px 8px", sizing_mode="stretch_width")
         self._features = pn.FlexBox(flex_wrap="wrap", gap="4px 8px", sizing_mode="stretch_width")
 
@@ -92,20 +92,6 @@ class Display(LensDisplay):
             late.draw(change)
 
     # Layout
-
-    def _make_toggle(self) -> pmui.RadioButtonGroup:
-        state = self.lens.state
-        toggle = pmui.RadioButtonGroup(
-            options={title: name for name, title in VIEWS.items()},
-            value=state.setting.view,
-            size="small",
-            label="",
-            margin=(2, 10),
-            theme_config=MATERIAL,
-            sx={"& .MuiToggleButton-root": {"textTransform": "none", "whiteSpace": "nowrap"}},
-        )
-        toggle.param.watch(lambda event: state.look_at(event.new), "value")
-        return toggle
 
     def sidebar(self) -> list[Any]:
         """Which model, picture and sampler."""

@@ -26,17 +26,22 @@ from explorer.app import theme
 from explorer.app.disentanglement.palette import ERROR
 from explorer.app.disentanglement.picture import extent
 
-PAIRS = "Disentanglement error (%) of every pair, mean over its map"
+PAIRS = "Disentanglement maps of every pair, with their mean error (%)"
+SIDE = 0.94
+"""Of a map in its place of side 1."""
 WAITING = "The kernel is computed after the maps"
 
 
 def behind_pairs(result: xr.Dataset) -> str:
-    """ "17 of 28 pairs · 9 × 9 cells each · 128 images a task · seed 0"."""
+    """ "17 of 28 pairs · 9 × 9 cells each, −3 to 3, the row's task to the right · 128 images a task
+    · seed 0"."""
     attrs = result.attrs
+    low, high = (f"{float(result['alpha1'][i]):g}".replace("-", "−") for i in (0, -1))
     images = extent([int(n) for n in result["n"].values])
     cells = attrs["resolution"].partition(" of ")[2].replace("x", "×")
     pairs = f"{attrs['pairs_done']} of {attrs['pairs']} pairs"
-    return f"{pairs} · {cells} cells each · {images} images a task · seed {attrs['seed']}"
+    each = f"{cells} cells each, {low} to {high}, the row's task to the right"
+    return f"{pairs} · {each} · {images} images a task · seed {attrs['seed']}"
 
 
 def behind_kernel(result: xr.Dataset) -> str:
@@ -54,12 +59,13 @@ def _subtitled(chart: figure) -> Title:
 
 
 class PairMatrix:
-    """Mean error of every pair of tasks, as colour and as digits; fills in while one watches."""
+    """The map of every pair of tasks, with its mean in digits; fills in while one watches."""
 
     def __init__(self, titles: Mapping[str, str]):
         """titles: task -> title, of the tasks with a vector."""
         self.names = [*titles]
         self._titles = [*titles.values()]
+        # The colours of the maps that a click opens.
         self.colours = LinearColorMapper(palette=ERROR, low=0, high=1, nan_color="rgba(0,0,0,0)")
         self.source = ColumnDataSource(self._columns(None))
         self.figure = self._figure()
@@ -71,32 +77,39 @@ class PairMatrix:
                 x_range=FactorRange(*self._titles),
                 y_range=FactorRange(*reversed(self._titles)),
                 sizing_mode="stretch_width",
-                height=400,
+                height=560,
                 tools="save",
                 toolbar_location="above",
                 title=PAIRS,
             )
         )
+        chart.image(
+            "map", "left", "bottom", SIDE, SIDE, source=self.source, color_mapper=self.colours
+        )
         squares = chart.rect(
             "x",
             "y",
-            0.96,
-            0.96,
+            SIDE,
+            SIDE,
             source=self.source,
             line_color=theme.ZERO_SHOT,
             line_alpha=0.35,
-            fill_color={"field": "error", "transform": self.colours},
-            nonselection_fill_alpha=1.0,
+            fill_alpha=0.0,
+            nonselection_fill_alpha=0.0,
         )
         chart.text(
-            "x",
-            "y",
+            "left",
+            "bottom",
             text="digits",
-            text_color="ink",
+            text_color="#16202b",
+            background_fill_color="#ffffff",
+            background_fill_alpha=0.8,
+            padding=2,
             source=self.source,
-            text_align="center",
-            text_baseline="middle",
+            text_baseline="bottom",
             text_font_size="13px",
+            x_offset=2,
+            y_offset=-2,
         )
         chart.add_tools(
             HoverTool(
@@ -105,6 +118,7 @@ class PairMatrix:
                     ("pair", "@y, @x"),
                     ("mean over the map", "@error{0.0%}"),
                     ("mean over [0, 1]²", "@search{0.0%}"),
+                    ("", "click: open it"),
                 ],
             )
         )
@@ -118,32 +132,31 @@ class PairMatrix:
     def _columns(self, result: xr.Dataset | None) -> dict[str, list]:
         k = len(self.names)
         error = search = np.full((k, k), np.nan)
+        maps = np.full((k, k, 1, 1), np.nan, np.float32)
         if result is not None:
             order = {"task1": self.names, "task2": self.names}
-            error = result["mean_error"].reindex(order).values
-            search = result["search_region_error"].reindex(order).values
-        limit = np.nanmax(error) if np.isfinite(error).any() else 1.0
+            found = result.reindex(order)
+            error, search = found["mean_error"].values, found["search_region_error"].values
+            maps = found["error"].values.astype(np.float32)
+        rows, columns = (index.ravel() for index in np.indices((k, k)))
+        margin = (1 - SIDE) / 2
         return {
-            "x": [b for _ in self._titles for b in self._titles],
-            "y": [a for a in self._titles for _ in self._titles],
+            "x": [self._titles[j] for j in columns],
+            "y": [self._titles[i] for i in rows],
+            "left": (columns + margin).tolist(),
+            "bottom": (k - 1 - rows + margin).tolist(),
+            # As in the map that a click opens: the row's task to the right, the other one upwards.
+            "map": [np.ascontiguousarray(maps[i, j].T) for i, j in zip(rows, columns, strict=True)],
             "error": error.ravel().tolist(),
             "search": search.ravel().tolist(),
             "digits": ["" if np.isnan(e) else f"{100 * e:.0f}" for e in error.ravel()],
-            "ink": ["#ffffff" if e < 0.62 * limit else "#16202b" for e in error.ravel()],
         }
 
     def show(self, result: xr.Dataset | None, space: str) -> None:
-        """Put measured pairs on screen, with colours from 0 to the largest error.
-
-        space: what the kind of their maps is called.
-        """
+        """Put measured pairs on screen. space: what the kind of their maps is called."""
         self.figure.title.text = f"{PAIRS}: {space}"
         self.subtitle.text = "" if result is None else behind_pairs(result)
-        columns = self._columns(result)
-        finite = [e for e in columns["error"] if np.isfinite(e)]
-        if finite:
-            self.colours.high = max(0.05, float(np.ceil(20 * max(finite)) / 20))
-        self.source.data = columns
+        self.source.data = self._columns(result)
 
     def pair_at(self, x: float, y: float) -> tuple[str, str] | None:
         """The pair of a click at figure coordinates; None on the diagonal and outside."""

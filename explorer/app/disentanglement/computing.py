@@ -10,6 +10,7 @@ still wanted loses nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 PAIRS_IMAGES = 128
 KERNEL_IMAGES = 100
+PAIRS_CELLS = 81
+"""Of the map of each pair, as `ex.disentanglement_pairs` measures it."""
+LINEAR_EFFORT, KERNEL_EFFORT = 25, 450
+"""Forwards an image that a map in a linear space and the kernel take as long as, measured on the
+embedded model."""
 LIGHT = 20_000_000
 """Weights in the blocks of a network that measures all pairs unasked on a CPU: 28 pairs take about
 600,000 forwards, minutes for the embedded network (1.2 million), hours for a ViT-B/32 (85)."""
@@ -68,6 +74,7 @@ class Computing:
         self._works: dict[Spec, Work] = {}
         self._wanted: tuple[Spec, ...] = ()
         self._behind: tuple[Spec, ...] = ()
+        self._needed: tuple[Spec, ...] = ()  # of those wanted, what was not there already
         self._results: dict[Spec, Picture] = {}
         self._clock = (0.0, 0.0)
         self._reached: float | None = None
@@ -86,6 +93,7 @@ class Computing:
                 self._results[spec] = self._results.pop(spec)  # the last is the last used
                 self._show(self._results[spec])
         needed = [spec for spec in everything if spec not in self._results]
+        self._needed = tuple(spec for spec in specs if spec in needed)
         self._drop_stale()
         if not needed:
             return
@@ -105,7 +113,7 @@ class Computing:
     def stop(self) -> None:
         """Cancel everything that is not finished. What is on screen stays."""
         self._reached = self.progress
-        self._wanted = self._behind = ()
+        self._wanted = self._behind = self._needed = ()
         for work in self._works.values():
             work.cancel()
         self._works.clear()
@@ -113,10 +121,11 @@ class Computing:
 
     @property
     def progress(self) -> float:
-        """How much of what is wanted is done, 0 to 1; after a stop, how much was."""
+        """How much is done of what was missing when it was asked for, 0 to 1; after a stop, how
+        much was."""
         if self._reached is not None:
             return self._reached
-        return self._share(self._wanted)
+        return self._share(self._needed)
 
     @property
     def progress_behind(self) -> float:
@@ -130,7 +139,8 @@ class Computing:
             1.0 if s in self._results else w.progress if (w := self._works.get(s)) else 0.0
             for s in specs
         ]
-        return float(np.mean(done))
+        # A map of a linear space takes seconds: as one of two it is no half of the way.
+        return float(np.average(done, weights=[effort(s, len(self.model.tasks)) for s in specs]))
 
     @property
     def busy(self) -> bool:
@@ -209,3 +219,14 @@ class Computing:
         """Stop what is under way, within one batch."""
         self.stop()
         self.runner.close()
+
+
+def effort(spec: Spec, tasks: int) -> int:
+    """About how many forwards a piece of work takes, of a model with so many task vectors."""
+    if isinstance(spec, MapSpec):
+        cells = spec.points**2 if spec.space == "weights" else LINEAR_EFFORT
+        return 2 * spec.n * cells
+    if isinstance(spec, PairsSpec):
+        cells = PAIRS_CELLS if space_of(spec.kind) == "weights" else LINEAR_EFFORT
+        return math.comb(tasks, 2) * 2 * PAIRS_IMAGES * cells
+    return 2 * KERNEL_IMAGES * KERNEL_EFFORT

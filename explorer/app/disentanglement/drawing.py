@@ -17,6 +17,7 @@ from explorer.app.disentanglement.spec import KINDS, kind_explanation, kind_titl
 from explorer.app.disentanglement.state import EXTENTS, RESOLUTIONS
 from explorer.app.drawing import LINK_BASE
 from explorer.app.gallery import COLUMNS
+from explorer.app.links import with_heads
 from explorer.app.screen import Screen
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Drawing:
 
     def _link(self) -> None:
         self.toolbar.param.update(
-            query=links.to_query(self.lens.state), python=self.lens.to_python()
+            query=with_heads(links.to_query(self.lens.state), self.lens.model),
+            python=self.lens.to_python(),
         )
 
     def _scale(self) -> None:

@@ -22,7 +22,7 @@ from explorer.app.disentanglement.picture import Picture
 from explorer.app.disentanglement.spec import KernelSpec, MapSpec, PairsSpec, Spec
 from explorer.app.disentanglement.state import MapState
 from explorer.app.lens import Lens
-from explorer.app.links import read
+from explorer.app.links import read_for
 from explorer.errors import ExplorerError, RecipeError
 from explorer.recipe import Recipe
 
@@ -278,7 +278,7 @@ class DisentanglementLens(Lens):
     # Links, code, files
 
     def _restore(self, query: str) -> None:
-        for sentence in links.apply(read(query), self.state):
+        for sentence in links.apply(read_for(self.model, query), self.state):
             self.complain(sentence)
         self.state.forget_history()
 

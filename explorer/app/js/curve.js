@@ -6,6 +6,7 @@
 
 const SVG = "http://www.w3.org/2000/svg"
 const SEND_EVERY = 33                    // milliseconds between two messages of one drag
+const NOTHING = 1e-9                     // a norm that no task vector has: the axis of none has 0 alone
 const LEFT = 48, RIGHT = 14, TOP = 12, GAP = 30, BOTTOM = 36, SLOT = 46
 
 function draw(tag, attributes = {}, ...children) {
@@ -93,7 +94,7 @@ export function render({model}) {
     const low = Math.min(0, ...all), high = Math.max(1, ...all)
     span = [low < 0 ? Math.max(lowest(), Math.floor(4 * low - 0.4) / 4) : 0, Math.min(highest(), Math.floor(4 * high + 1.4) / 4)]
     const now = factors()
-    largest = Math.max(1e-9, ...curve.lines.flatMap(({norms}) => norms.flatMap((x, i) => [x, x * Math.abs(now[i])]))) * 1.08
+    largest = 1.08 * Math.max(NOTHING, ...curve.lines.flatMap(({norms}) => norms.flatMap((x, i) => [x, x * Math.abs(now[i])])))
   }
 
   // Drawing
@@ -107,7 +108,7 @@ export function render({model}) {
         draw("text", {x: LEFT - 7, y: y + 4, "text-anchor": "end", text: String(value).replace("-", "−")}))
     }
     const percent = largest < 10
-    for (const value of [0, largest / 1.08]) {
+    for (const value of largest > 2 * NOTHING ? [0, largest / 1.08] : [0]) {
       const y = norm_y(value)
       nodes.push(draw("line", {x1: LEFT, x2: right, y1: y, y2: y, class: "rule"}),
         draw("text", {x: LEFT - 7, y: y + 4, "text-anchor": "end", text: percent ? `${(100 * value).toPrecision(2)} %` : value.toPrecision(2)}))

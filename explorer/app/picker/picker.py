@@ -12,6 +12,7 @@ import panel as pn
 
 from explorer.app import rules
 from explorer.app.picker.component import ModelList
+from explorer.app.picker.remembered import remember
 from explorer.app.picker.rows import (
     HUB,
     address_row,
@@ -22,8 +23,10 @@ from explorer.app.picker.rows import (
     path_row,
 )
 from explorer.app.picker.uploads import Upload
+from explorer.app.probing import without_probes
 from explorer.app.screen import Screen
 from explorer.app.shared_models import SHELF
+from explorer.app.strangers import discreet
 from explorer.errors import ExplorerError, ModelError
 
 if TYPE_CHECKING:
@@ -109,7 +112,7 @@ class Picker(pn.viewable.Viewer):
                 self._status = f"{done.name}: reading…"
                 self._start(self._add({done.task: done.path}, kept=done))
         except ExplorerError as error:
-            self._end_upload(str(error))
+            self._end_upload(discreet(str(error)))
 
     def _end_upload(self, status: str) -> None:
         if self._upload is not None:
@@ -136,7 +139,7 @@ class Picker(pn.viewable.Viewer):
             paths = [row for row in self._rows if row["kind"] == "local" and row["by_path"]]
             self._rows = [*paths, *await asyncio.to_thread(catalogue_rows, addresses)]
         except ExplorerError as error:
-            self._status = str(error)
+            self._status = discreet(str(error))
         finally:
             self._loading = False
         self.screen.outdated("list")
@@ -154,7 +157,7 @@ class Picker(pn.viewable.Viewer):
                 found = await asyncio.to_thread(path_row, address)
                 self._rows = [found | {"by_path": True}, *self._rows]
         except ExplorerError as error:
-            self._status = str(error)
+            self._status = discreet(str(error))
         self.screen.outdated("list")
 
     async def _add_path(self, path: str) -> None:
@@ -163,7 +166,7 @@ class Picker(pn.viewable.Viewer):
         try:
             files = await asyncio.to_thread(towers_of_path, Path(path))
         except ExplorerError as error:
-            self._status = str(error)
+            self._status = discreet(str(error))
         else:
             await self._add(files)
         self.screen.outdated("list")
@@ -176,10 +179,14 @@ class Picker(pn.viewable.Viewer):
         try:
             if model is None:
                 raise ModelError("No model is open to add a task to: open one first.")
-            added = await asyncio.to_thread(with_tasks, model, files)
+            # Probes are fitted where it is opened: it is shared with those who want none.
+            before = without_probes(model)
+            added = await asyncio.to_thread(with_tasks, before, files)
             SHELF.put(added)
+            if kept is None and self.list.paths:
+                await asyncio.to_thread(remember, added.name, before.name, files)
         except ExplorerError as error:
-            self._status = str(error)
+            self._status = discreet(str(error))
             if kept is not None:
                 kept.discard()
         else:
@@ -196,10 +203,10 @@ class Picker(pn.viewable.Viewer):
         try:
             await self._download(name, tasks)
         except ExplorerError as error:
-            self._status = str(error)
+            self._status = discreet(str(error))
         except Exception as error:  # a disk can fail in ways nobody thought of
             _log.exception("could not pull %s", name)
-            self._status = f"{name} could not be pulled: {type(error).__name__}: {error}."
+            self._status = discreet(f"{name} could not be pulled: {type(error).__name__}: {error}.")
         finally:
             self._run, self._pulling, self._progress = None, "", 0.0
         await self._load()

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from explorer.app import notebook
-from explorer.app.shared_models import SHELF
+from explorer.app import notebook, strangers
 from explorer.checkpoints.hub import NO
 
 HUB = "hub:"
@@ -35,7 +34,7 @@ def may_upload() -> bool:
 
 def may_name_paths() -> bool:
     """Whether a path of this machine may be opened: not on a server for strangers."""
-    return SHELF.offered is None
+    return not strangers.are_here()
 
 
 def catalogue_rows(addresses: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -93,13 +92,21 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
     size = entry.get("size")
     megabytes = float(size) if isinstance(size, int | float) and not math.isnan(size) else None
     problem = str(entry.get("problem", ""))
-    return row | {
-        "size": megabytes,
-        "problem": problem,
-        "opens": _opens(row, problem),
-        "adds": False,
-        "by_path": False,
-    }
+    opens = _opens(row, problem)
+    folder = row["where"] if Path(row["where"]).is_absolute() else ""
+    said = {key: strangers.discreet(row[key], folder) for key in ("where", "caveats", "title")}
+    problem = strangers.discreet(problem, folder)
+    return (
+        row
+        | said
+        | {
+            "size": megabytes,
+            "problem": problem,
+            "opens": opens,
+            "adds": False,
+            "by_path": False,
+        }
+    )
 
 
 def _opens(row: dict[str, Any], problem: str) -> bool:

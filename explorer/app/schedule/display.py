@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
@@ -24,6 +25,8 @@ PAGE_HEIGHT = "max(310px, calc(51vh - 36px))"
 """Of curve and accuracies on a page: with the tabs, one screen."""
 PAGE_TABS = "max(236px, calc(49vh - 116px))"
 CELL_TABS = "300px"
+WIDEST_TITLE = 64
+"""Letters of a picture's title that fit beside the legend in a window of 1280 x 720."""
 CELL_HEIGHT = "350px"
 
 
@@ -86,8 +89,7 @@ class Display(LensDisplay):
         # A step of undo may bring a schedule back that was tried; where none is, none is marked.
         here = [p for p in points if lens.state.single and p.schedule == lens.recipe.schedule]
         chosen = [p for p in points if best is not None and p.schedule == best]
-        name = lens.titles[spec.task]
-        title = f"{name}: how much is kept of it, and how much of all other tasks"
+        title = f"{lens.titles[spec.task]} and all other tasks: what is kept"
         self._late["forgetting"].draw(
             lambda: self.forgetting.show(
                 points, chosen[0] if chosen else None, here[0] if here else None, title
@@ -101,12 +103,7 @@ class Display(LensDisplay):
         if lens.state.tab != "search" or found is None:
             return
         spec = found.spec
-        names = (
-            f"{len(spec.tasks)} tasks"
-            if len(spec.tasks) > 2
-            else " and ".join(lens.titles[task] for task in spec.tasks)
-        )
-        title = f"LiNeS on {spec.method.replace('_', ' ')} of {names}: mean normalized accuracy (%)"
+        title = plane_title(spec.method, [lens.titles[task] for task in spec.tasks])
         here = lens.place_on_plane()
         self._late["search"].draw(lambda: self.plane.show(found.result, here, title))
 
@@ -207,3 +204,12 @@ class Display(LensDisplay):
             sizing_mode="stretch_width",
             css_classes=[MARK],
         )
+
+
+def plane_title(method: str, titles: Sequence[str]) -> str:
+    """What the plane of alpha and beta shows; titles: of the tasks merged, named if they fit."""
+    name = method.replace("_", " ")
+    what = "normalized accuracy (%)"
+    long = f"LiNeS on {name} of {' and '.join(titles)}: {what}"
+    few = len(titles) < 3 and len(long) <= WIDEST_TITLE
+    return long if few else f"LiNeS on {name} of {len(titles)} tasks: {what}"

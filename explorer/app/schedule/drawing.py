@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from explorer.app.components import Mixer, Notices, Toolbar
 from explorer.app.drawing import LINK_BASE
+from explorer.app.links import with_heads
 from explorer.app.schedule import curve, links, saving, sentences, table
 from explorer.app.schedule.actions import Actions
 from explorer.app.schedule.components import Board, Job, Kinds, Methods, ScheduleCurve
@@ -158,7 +159,8 @@ class Drawing:
 
     def _link(self) -> None:
         self.toolbar.param.update(
-            query=links.to_query(self.lens.state), python=self.lens.to_python()
+            query=with_heads(links.to_query(self.lens.state), self.lens.model),
+            python=self.lens.to_python(),
         )
 
     def _jobs(self) -> None:

@@ -73,14 +73,21 @@ def _norms(
         norm = 100 * np.array(norms_by_depth(geometry, task, n_layers, abs(coefficient)))
         look = theme.line_style([*titles].index(task))
         style = {"color": look["line_color"], "ls": look["line_dash"]}
-        axes.plot(places, norm, lw=0.8, alpha=0.7, **style)
-        axes.plot(places, norm * factors, lw=2.2, label=titles[task], **style)
+        # Apart, as in the lens: no line leads from the blocks to what lies outside of them.
+        parts = (places[1:-1], *(places[[k]] + 0.2 * np.array([-1, 1]) for k in (0, -1)))
+        for part in parts:
+            among = part.round().astype(int)
+            axes.plot(part, norm[among], lw=0.8, alpha=0.7, **style)
+            label = titles[task] if part is parts[0] else None
+            axes.plot(part, (norm * factors)[among], lw=2.2, label=label, **style)
     axes.set_xticks(places, ["input", *map(str, places[1:-1]), "output"])
     axes.set_xlabel("block")
     axes.set_ylabel("‖τ‖ / ‖θ₀‖ (%)")
     axes.set_ylim(bottom=0)
     if recipe.active and geometry is not None:
-        axes.legend(fontsize=7, frameon=False, ncols=2)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=7, frameon=False, ncols=4
+        )
 
 
 def _accuracies(axes: Any, rows: Rows, labels: list[str], base: str) -> None:

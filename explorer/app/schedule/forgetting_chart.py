@@ -120,8 +120,9 @@ class ForgettingChart:
             "ring": "paper's choice",
             "here": "on screen",
         }
-        middle = {"ramps": {"fill_color": ERROR[128]}}
-        items = [legend_item(chart, n, **looks[k], **middle.get(k, {})) for k, n in names.items()]
+        # A mark in a legend is small: a white rim would leave little of it.
+        more = {"ramps": {"fill_color": ERROR[128]}, "here": {"line_color": theme.EDITED}}
+        items = [legend_item(chart, n, **(looks[k] | more.get(k, {}))) for k, n in names.items()]
         paths = {
             "α with β = 1 − α": alphas,
             "Pareto front": line,

@@ -11,8 +11,11 @@ from explorer.app import theme
 
 
 def percent() -> NumeralTickFormatter:
-    """A formatter of shares as percent: one each, since a model belongs to one document."""
-    return NumeralTickFormatter(format="0%")
+    """A formatter of shares as percent: one each, since a model belongs to one document.
+
+    With decimals only where a tick has them, so that no two ticks of a short axis read the same.
+    """
+    return NumeralTickFormatter(format="0.[00]%")
 
 
 def frame(x_label: str, y_label: str, **more: Any) -> figure:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from explorer.app import saving as files
-from explorer.app.links import read
+from explorer.app.links import read_for
 from explorer.app.measuring import Picture
 from explorer.app.recipe_lens import RecipeLens
 from explorer.app.schedule import links, presets, saving
@@ -61,7 +61,7 @@ class ScheduleLens(RecipeLens):
             self.state.replace(recipe)
         self.jobs = Jobs(model, self._found, self._failed)
         self.drawing = Drawing(self)
-        for sentence in links.apply(read(query), self.state):
+        for sentence in links.apply(read_for(self.model, query), self.state):
             self.complain(sentence)
         self.state.forget_history()
         self._bind()

@@ -87,7 +87,8 @@ class PlaneChart:
             }
             chart.scatter("x", "y", source=source, **look)
             if label:
-                rim = theme.ZERO_SHOT if fill is None else line  # on any background
+                # On any background, and with no white rim that leaves little of a small mark.
+                rim = theme.ZERO_SHOT if fill is None else fill if line == "#ffffff" else line
                 items.append(legend_item(chart, label, **(look | {"line_color": rim})))
         chart.add_tools(
             HoverTool(

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
-import panel_material_ui as pmui
 
-from explorer.app.display import MARK, LensDisplay
+from explorer.app.display import MARK, LensDisplay, view_toggle
 from explorer.app.learning.display import LearningView
 from explorer.app.learning.words import READING
 from explorer.app.screen import push
-from explorer.app.theme import MATERIAL
 from explorer.app.tree.charts import Correlation, Marginals, Statistic
 from explorer.app.tree.setting import VIEWS
 
@@ -40,7 +38,7 @@ class Display(LensDisplay):
             pn.pane.Bokeh(chart.figure, styles=CHART_STYLES)
             for chart in (self.marginals, self.susceptibility, self.length, self.correlation)
         ]
-        self.toggle = self._make_toggle()
+        self.toggle = view_toggle(lens.state, VIEWS)
         self._reading = pn.pane.HTML(READING, sizing_mode="stretch_width", margin=(4, 12))
         self._tree = pn.Column(sizing_mode="stretch_width")
         self._tree_parts: list[Any] = []
@@ -89,19 +87,6 @@ class Display(LensDisplay):
             self._learning.draw()
 
     # Layout
-
-    def _make_toggle(self) -> pmui.RadioButtonGroup:
-        state = self.lens.state
-        toggle = pmui.RadioButtonGroup(
-            options={title: name for name, title in VIEWS.items()},
-            value=state.setting.view,
-            size="small",
-            label="",
-            margin=(2, 10),
-            theme_config=MATERIAL,
-        )
-        toggle.param.watch(lambda event: state.look_at(event.new), "value")
-        return toggle
 
     def sidebar(self) -> list[Any]:
         """Which grammar, string and noise."""

@@ -14,6 +14,9 @@ from explorer.app.tree.measured import Columns, Measured
 from explorer.app.tree.palette import CONTROL_LINES
 
 MEASURED_INK = theme.FINE_TUNED
+_OVER_THE_AXIS = -40
+"""Pixels by which a title begins left of the frame, over the axis: four charts beside each other in
+a notebook's cell are too narrow for a long title that begins where the frame does."""
 
 
 def quiet_chart(title: str, **settings: Any) -> figure:
@@ -29,7 +32,7 @@ def quiet_chart(title: str, **settings: Any) -> figure:
             **settings,
         )
     )
-    chart.title.text_font_size = "14px"
+    chart.title.update(text_font_size="14px", offset=_OVER_THE_AXIS)
     for axis in (*chart.xaxis, *chart.yaxis):
         axis.major_label_text_font_size = axis.axis_label_text_font_size = "13px"
     return chart

@@ -1,11 +1,11 @@
-"""Where a benchmark task's images come from: torchvision's files, class folders, or the package.
+"""Where a benchmark task's images come from: torchvision's files, class folders, parquet files (as
+the hub's copies are, ``tanganke/*``), or the package.
 
-Nothing is downloaded unless it is asked for; torchvision checks what it downloads. The hub's copies
-(``tanganke/*``) are parquet files, for which this package has no reader: they are refused.
+Nothing is downloaded unless it is asked for; what is downloaded is checked.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ import numpy as np
 from explorer.checkpoints.hub import check_online
 from explorer.errors import HubError, ImageError
 from explorer.tasks.benchmark.frozen import BenchmarkTask
+from explorer.tasks.benchmark.hub_copies import CARD, HUB, hub_copy
 from explorer.tasks.benchmark.labels import class_map, is_class
+from explorer.tasks.benchmark.parquet import ParquetImages, names_in_card, split_files
 from explorer.tasks.embedded import embedded_task, embedded_tasks
 from explorer.tasks.task import Split
 
@@ -44,25 +46,30 @@ class LabelledImages:
 
 
 def open_source(
-    task: BenchmarkTask, split: Split, folder: Path, download: bool = False
+    task: BenchmarkTask,
+    split: Split,
+    folder: Path,
+    download: bool = False,
+    arriving: Callable[[], object] = lambda: None,
 ) -> LabelledImages:
-    """The images of a split below ``folder``: as torchvision keeps them, or one folder a class.
+    """The images of a split below ``folder``: as torchvision keeps them, in parquet files, or one
+    folder a class.
 
-    "embedded:glyphs" are those that come with the package in the model glyphs, of this very task.
-    Raises ImageError naming what is missing or the class that does not fit, HubError for a hub and
-    for a download that fails.
+    "embedded:glyphs" are those that come with the package in the model glyphs, of this very task,
+    and "hub:owner/name" are a hub's; ``arriving()`` is called for every piece that is downloaded of
+    those. Raises ImageError naming what is missing or the class that does not fit, HubError for
+    what a hub does not give and for a download that fails.
     """
     if str(folder).startswith(EMBEDDED):
         return _from_embedded(task, split, str(folder).removeprefix(EMBEDDED))
-    if str(folder).startswith("hub:"):
-        raise HubError(
-            f"{folder} keeps images as parquet files, which this package has no reader for. Save "
-            "them as one folder a class and give it as folder=, or use download=True where "
-            "ex.benchmark_tasks() says torchvision."
-        )
+    if str(folder).startswith(HUB):
+        return _from_hub(task, split, folder.as_posix(), download, arriving)
     reader = task.torchvision
     if reader and (download or any(folder.glob(reader["files"]))):
         return _from_torchvision(task, reader, split, folder, download)
+    for base in (folder / task.name, folder):
+        if files := _parquet_files(split, base):
+            return _from_parquet(task, split, files, str(base), _card(base), _hash(files, split))
     classes = _class_folders(task, split, folder)
     if classes is not None:
         return _from_class_folders(task, classes)
@@ -236,6 +243,71 @@ def _from_class_folders(task: BenchmarkTask, folder: Path) -> LabelledImages:
 
     files = (Path(path) for path, _ in dataset.samples)
     return LabelledImages(str(folder), len(dataset), read, _hash(files, str(len(dataset))))
+
+
+# --- parquet files ---------------------------------------------------------------------------
+
+
+def _from_hub(
+    task: BenchmarkTask, split: Split, address: str, download: bool, arriving: Callable[[], object]
+) -> LabelledImages:
+    def choose(names: Iterable[str]) -> list[str]:
+        found = _chosen(names, split)
+        if not found:
+            raise ImageError(
+                f"{address} has no parquet files of {split} images (test-00000-of-00001.parquet or "
+                "the like); name another repository, or give a folder."
+            )
+        return found
+
+    copy = hub_copy(address, choose, download, arriving)
+    made = _hash([], f"{address} {copy.commit} {split}")
+    return _from_parquet(task, split, copy.files, address, copy.card, made)
+
+
+def _from_parquet(
+    task: BenchmarkTask,
+    split: Split,
+    files: Sequence[Path],
+    what: str,
+    card: str,
+    fingerprint: str,
+) -> LabelledImages:
+    """A split's own files, or the training images', of which the validation split is a part."""
+    images = ParquetImages(files, what)
+    names = images.names or names_in_card(card)
+    if names is None:
+        raise ImageError(
+            f"{what} does not say which class a label's number means, neither in its files nor in "
+            "its README.md. Save the images as one folder a class and give it as folder=."
+        )
+    places = {i: int(place) for i, place in enumerate(class_map(names, task, what))}
+    part = split == "val" and not split_files([path.as_posix() for path in files], "val")
+    chosen = validation_part(images.n) if part else np.arange(images.n)
+
+    def read(i: int) -> tuple["Image", int]:
+        image, label = images.read(int(chosen[i]))
+        return image, _placed(label, places, what)
+
+    return LabelledImages(what, len(chosen), read, fingerprint)
+
+
+def _parquet_files(split: Split, folder: Path) -> list[Path]:
+    """A split's files in a folder or in one below it."""
+    found = [path for pattern in ("*.parquet", "*/*.parquet") for path in folder.glob(pattern)]
+    names = [path.relative_to(folder).as_posix() for path in found]
+    return [folder / name for name in _chosen(names, split)]
+
+
+def _chosen(names: Iterable[str], split: Split) -> list[str]:
+    """A split's files; for the validation split, where there are none, the training images'."""
+    known = [*names]
+    return split_files(known, split) or (split_files(known, "train") if split == "val" else [])
+
+
+def _card(folder: Path) -> str:
+    path = folder / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 # --- the package -----------------------------------------------------------------------------
