@@ -259,12 +259,12 @@ def test_a_room_is_crowded_by_those_who_had_a_first_picture_lately():
     now = [0.0]
     queue = Turns(clock=lambda: now[0])
     for session in range(CROWD):
-        for preview in (False, True, True):
+        for who, preview in ((0, True), ("refining", False), (session, True)):
             assert not queue.crowded(), "refinements do not count, and a session counts once"
-            with queue.turn(session, preview):
+            with queue.turn(who, preview):
                 now[0] += 0.01
     assert queue.crowded()
-    queue.forget(0)
+    queue.forget(1)
     assert not queue.crowded()
     with queue.turn("another", preview=True):
         assert queue.crowded()
