@@ -2,12 +2,10 @@
 
 from unittest.mock import Mock
 
-import panel as pn
 import pytest
 from bokeh.document import Document
 from bokeh.document.events import ModelChangedEvent
 from bokeh.models import Div
-from panel.io.notebook import push
 
 from explorer.app import notebook
 from explorer.app.screen import PATIENCE, PATIENCE_IN_A_CROWD, Screen, in_one_message
@@ -150,26 +148,3 @@ def test_what_is_drawn_together_is_one_message_to_each_browser():
     first.text = "later"
     assert document.callbacks.hold_value is None
     assert own[-1].new == "later", "the hold is over"
-
-
-def test_a_notebook_is_sent_what_was_drawn_together_at_once(monkeypatch):
-    document, first, second = Document(), Div(text="old"), Div(text="old")
-    document.add_root(first)
-    document.add_root(second)
-    document.hold()  # as panel does with what a cell shows
-    comm, sent = Mock(), []
-    monkeypatch.setattr(notebook, "in_kernel", lambda: True)
-    monkeypatch.setattr("panel.io.notebook.send", lambda comm, message: sent.append(message))
-    monkeypatch.setitem(pn.state._views, "ref", (None, first, document, comm))
-    with in_one_message(None):
-        for div in (first, second):
-            div.text = "new"
-            push(document, comm)  # as panel does after every parameter
-        with in_one_message(None):
-            first.visible = False
-            push(document, comm)
-        assert sent == []
-    (message,) = sent
-    changes = [(e["model"]["id"], e["attr"]) for e in message.content["events"]]
-    assert changes == [(first.id, "text"), (second.id, "text"), (first.id, "visible")]
-    assert not pn.state._hold

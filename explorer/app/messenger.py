@@ -51,8 +51,12 @@ class Messenger(JSComponent):
     def _update_model(
         self, events: Any, msg: dict[str, Any], root: Model, model: Any, doc: Document, comm: Any
     ) -> None:
-        """Put parameters into the model that the browser follows: they hold no Bokeh models."""
-        if not _LAYOUT.isdisjoint(msg) or not model.data.properties() >= msg.keys():
+        """Put parameters into the model that the browser follows: they hold no Bokeh models.
+
+        Not in a notebook: of a chart put on screen together with them something was lost then.
+        """
+        looks = not _LAYOUT.isdisjoint(msg) or not model.data.properties() >= msg.keys()
+        if comm is not None or looks:
             super()._update_model(events, msg, root, model, doc, comm)
             return
         ref = root.ref["id"]

@@ -16,8 +16,6 @@ import panel as pn
 from bokeh.document import Document
 from bokeh.document.callbacks import invoke_with_curdoc
 from bokeh.document.events import DocumentPatchedEvent
-from panel.io.notebook import block_comm
-from panel.io.notebook import push as push_comm
 
 from explorer.app import notebook
 from explorer.compute import turns
@@ -118,14 +116,9 @@ def in_one_message(document: Document | None) -> Iterator[None]:
     Bokeh's own hold, under the document's lock, and not panel's: that (1.9.4) keeps a message back
     while an earlier one is being written, and forgets it until the next one if the writing ends
     just then. A stopped computation has no next one, and stayed "filling in" on screen; a file that
-    was to be saved did not come. A notebook has no document of its own: there panel collects the
-    changes of each display, and is kept from sending any before all are there.
+    was to be saved did not come. Nothing to do in a notebook, which has no document of its own.
     """
-    if document is None:
-        with _pushed_once():
-            yield
-        return
-    if document.callbacks.hold_value:
+    if document is None or document.callbacks.hold_value:
         yield
         return
     document.hold("combine")
@@ -133,21 +126,6 @@ def in_one_message(document: Document | None) -> Iterator[None]:
         yield
     finally:
         _let_go(document)
-
-
-@contextlib.contextmanager
-def _pushed_once() -> Iterator[None]:
-    """Send a notebook's displays what changes in here when all of it is there."""
-    if pn.state._hold or not notebook.in_kernel():
-        yield
-        return
-    try:
-        with block_comm():
-            yield
-    finally:
-        for _, root, document, comm in [*pn.state._views.values()]:
-            if comm is not None and "embedded" not in root.tags:  # an ipywidget sends by itself
-                push_comm(document, comm)
 
 
 def _let_go(document: Document) -> None:
