@@ -20,7 +20,7 @@ from torch import Tensor
 from explorer.models.towers import VisionTower, build_tower
 
 from . import clip
-from .pretrain import RATE, WARMUP, Sampler, optimisers
+from .pretrain import Sampler, keep, learn, optimisers, resumed
 
 ARCHITECTURE = {
     "embed_dim": 64,
@@ -101,36 +101,15 @@ def main(work: Path, options: list[str]) -> None:
     sampler = Sampler(work)
     model = Classifier(int(sampler.tags.max()) + 1, args.seed).to(clip.DEVICE).train()
     solvers = optimisers(model)
-    path, start = work / "closed.pt", 0
-    if path.exists():
-        state = torch.load(path, weights_only=True, map_location=clip.DEVICE)
-        model.load_state_dict(state["model"])
-        for solver, saved in zip(solvers, state["solvers"], strict=True):
-            solver.load_state_dict(saved)
-        start = state["step"]
+    path = work / "closed.pt"
+    start = resumed(path, model, solvers)
     began = time.time()
     for step in range(start, args.steps):
-        rate = RATE * min((step + 1) / WARMUP, 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        for solver in solvers:
-            for group in solver.param_groups:
-                group["lr"] = rate
         images, tags = (x.to(clip.DEVICE) for x in batch(sampler, step, args.seed))
         loss = tag_loss(model(clip.normalised(images)), tags)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for solver in solvers:
-            solver.step()
-            solver.zero_grad()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
+        learn(model, solvers, loss, step, args.steps)
         if step % 20 == 0:
             speed = (step - start + 1) * PICTURES / (time.time() - began)
             print(f"step {step} loss {loss.item():.3f} {speed:.0f} images/s", flush=True)
         if (step + 1) % args.every == 0 or step + 1 == args.steps:
-            state = {
-                "model": model.state_dict(),
-                "solvers": [s.state_dict() for s in solvers],
-                "step": step + 1,
-            }
-            torch.save(state, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").rename(path)
+            keep(path, model, solvers, step + 1)

@@ -117,6 +117,50 @@ def optimisers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
     ]
 
 
+def resumed(path: Path, model: torch.nn.Module, solvers: list[torch.optim.Optimizer]) -> int:
+    """Load what ``keep`` saved, if there is something; the number of steps done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location=clip.DEVICE)
+    model.load_state_dict(state["model"])
+    for solver, saved in zip(solvers, state["solvers"], strict=True):
+        solver.load_state_dict(saved)
+    return state["step"]
+
+
+def keep(
+    path: Path, model: torch.nn.Module, solvers: list[torch.optim.Optimizer], step: int
+) -> None:
+    """Save what ``resumed`` loads after ``step`` steps, whole or not at all."""
+    state = {
+        "model": model.state_dict(),
+        "solvers": [s.state_dict() for s in solvers],
+        "step": step,
+    }
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+
+
+def learn(
+    model: torch.nn.Module,
+    solvers: list[torch.optim.Optimizer],
+    loss: Tensor,
+    step: int,
+    steps: int,
+) -> None:
+    """Step ``step`` of ``steps`` down the loss, on the cosine schedule; bounds ``logit_scale``."""
+    rate = RATE * min((step + 1) / WARMUP, 0.5 * (1 + math.cos(math.pi * step / steps)))
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for solver in solvers:
+        for group in solver.param_groups:
+            group["lr"] = rate
+        solver.step()
+        solver.zero_grad()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, math.log(100))
+
+
 def zero_shot(
     model, vocabulary: clip.Vocabulary, info: dict, tasks: dict, split: str, n: int | None = None
 ) -> dict[str, float]:
@@ -143,31 +187,16 @@ def main(work: Path, options: list[str]) -> None:
     model = clip.build(len(sampler.vocabulary.ids), args.seed).to(clip.DEVICE)
     tower = clip.fast_tower(model.visual)
     solvers = optimisers(model)
-    path, start = work / "pretrain.pt", 0
-    if path.exists():
-        state = torch.load(path, weights_only=True, map_location=clip.DEVICE)
-        model.load_state_dict(state["model"])
-        for solver, saved in zip(solvers, state["solvers"], strict=True):
-            solver.load_state_dict(saved)
-        start = state["step"]
+    path = work / "pretrain.pt"
+    start = resumed(path, model, solvers)
     began = time.time()
     for step in range(start, args.steps):
-        rate = RATE * min((step + 1) / WARMUP, 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        for solver in solvers:
-            for group in solver.param_groups:
-                group["lr"] = rate
         images, captions, true = (x.to(clip.DEVICE) for x in sampler.batch(step, args.seed))
         model.train()
         image = F.normalize(tower(clip.normalised(images)), dim=-1)
         text = F.normalize(model.encode_text(captions), dim=-1)
         loss = contrastive_loss(image, text, model.logit_scale.exp(), true)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for solver in solvers:
-            solver.step()
-            solver.zero_grad()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
+        learn(model, solvers, loss, step, args.steps)
         if step % 25 == 0:
             speed = (step - start + 1) * CAPTIONS * VIEWS / (time.time() - began)
             print(
@@ -183,10 +212,4 @@ def main(work: Path, options: list[str]) -> None:
                 f"mean {np.mean([v for k, v in found.items() if k != 'shapes']):.3f}",
                 flush=True,
             )
-            state = {
-                "model": model.state_dict(),
-                "solvers": [s.state_dict() for s in solvers],
-                "step": step + 1,
-            }
-            torch.save(state, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").rename(path)
+            keep(path, model, solvers, step + 1)

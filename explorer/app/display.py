@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import panel as pn
@@ -120,28 +120,27 @@ def beside(sidebar: list[Any], main: pn.viewable.Viewable) -> pn.FlexBox:
 
 def accuracy_or_normalized(state: LensState) -> pmui.RadioButtonGroup:
     """What the chart of accuracies shows: accuracy, or its share of the fine-tuned model's."""
-    toggle = pmui.RadioButtonGroup(
-        options={"accuracy": "absolute", "normalized": "normalized"},
-        value=state.chart,
-        size="small",
-        label="",
-        margin=(2, 10),
-        theme_config=MATERIAL,
-    )
-    toggle.param.watch(lambda event: state.set_chart(event.new), "value")
-    return toggle
+    names = {"absolute": "accuracy", "normalized": "normalized"}
+    return _toggle(names, state.chart, state.set_chart)
 
 
 def view_toggle(state: Any, views: Mapping[str, str], **look: Any) -> pmui.RadioButtonGroup:
     """Which of a lens's views is open. views: name -> title; look: what differs from the usual."""
+    return _toggle(views, state.setting.view, state.look_at, **look)
+
+
+def _toggle(
+    titles: Mapping[str, str], chosen: str, choose: Callable[[str], None], **look: Any
+) -> pmui.RadioButtonGroup:
+    """Buttons of which one is pressed. titles: name -> title."""
     toggle = pmui.RadioButtonGroup(
-        options={title: name for name, title in views.items()},
-        value=state.setting.view,
+        options={title: name for name, title in titles.items()},
+        value=chosen,
         size="small",
         label="",
         margin=(2, 10),
         theme_config=MATERIAL,
         **look,
     )
-    toggle.param.watch(lambda event: state.look_at(event.new), "value")
+    toggle.param.watch(lambda event: choose(event.new), "value")
     return toggle

@@ -146,7 +146,7 @@ def _let_go(document: Document) -> None:
             message = connection.protocol.create("PATCH-DOC", changes)
             session._pending_writes.append(connection._socket.send_message(message))
     for event in held:
-        if event not in changes:
+        if not isinstance(event, DocumentPatchedEvent):
             callbacks.trigger_on_change(event)
             continue
         if event.callback_invoker is not None:

@@ -37,6 +37,8 @@ from explorer.errors import ExplorerError
 MOST_SESSIONS = 60
 MOST_MODELS = 3
 SWITCH_S = 0.0005
+"""Seconds after which the event loop and a computation give the interpreter to each other, not
+Python's 5 ms: a computation is a hundred short operations, and asks for it after each."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at who waits."""
 FEW = 3
@@ -202,6 +204,7 @@ def room_for(model: str = "", most: int = MOST_SESSIONS) -> Iterator[Room]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["EXPLORER_PULL"] = "0"  # strangers start no downloads, whatever the address
     allocator.share_arenas()
+    switched = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     rules.follow(rules.WORKSHOP)
     SHELF.offered = frozenset({*model_names(), *([model] if model else [])})
@@ -215,6 +218,7 @@ def room_for(model: str = "", most: int = MOST_SESSIONS) -> Iterator[Room]:
     finally:
         room.close()
         turns.close_queue()
+        sys.setswitchinterval(switched)
         rules.follow(rules.OWN)
         pn.config.reconnect = False
         SHELF.offered = SHELF.most = SHELF.engines = None

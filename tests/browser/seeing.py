@@ -114,3 +114,13 @@ def titles_cut(page) -> list[list]:
     """Charts on screen whose title begins or ends outside of the figure: [title, from, to, width],
     in pixels."""
     return page.evaluate(TITLES_CUT)
+
+
+def widget_is_observed_and_set(page, until) -> None:
+    """The ipywidget of the cell on screen: a label follows the slider, a button sets it."""
+    slider(page, "Digits").focus()
+    page.keyboard.press("End")
+    page.locator(".widget-label", has_text="{'digits': 2.0}").wait_for()
+    page.get_by_role("button", name="halve").click()
+    page.locator(".widget-label", has_text="{'digits': 1.0}").wait_for()
+    until(lambda: slider(page, "Digits").input_value() == "1", "the slider follows the widget")

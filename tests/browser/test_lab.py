@@ -15,6 +15,7 @@ from seeing import (
     slider,
     tiles,
     wait_until_complete,
+    widget_is_observed_and_set,
 )
 
 OPEN = "import explorer as ex\nm = ex.open_model('tiny')"
@@ -105,12 +106,7 @@ def test_code_reads_the_recipe_and_a_burst_of_changes_by_code_reaches_the_slider
 def test_the_ipywidget_in_a_vbox_is_observed_and_set(page, lab, until):
     lab.open(page, [OPEN, WIDGET])
     wait_until_complete(page)
-    slider(page, "Digits").focus()
-    page.keyboard.press("End")
-    page.locator(".widget-label", has_text="{'digits': 2.0}").wait_for()
-    page.get_by_role("button", name="halve").click()
-    page.locator(".widget-label", has_text="{'digits': 1.0}").wait_for()
-    until(lambda: slider(page, "Digits").input_value() == "1", "the slider follows the widget")
+    widget_is_observed_and_set(page, until)
 
 
 MARKS = """() => [...Bokeh.index.query((v) => v.model.type === "Figure")]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import serving
-from seeing import chart, edited, slider, tiles, wait_until_complete
+from seeing import chart, edited, slider, tiles, wait_until_complete, widget_is_observed_and_set
 from test_lab import APP, LENS, OPEN, WIDGET
 from test_tutorial import code_cells
 
@@ -47,12 +47,7 @@ def test_a_slider_changes_chart_and_gallery_and_undo_brings_them_back(
 def test_the_ipywidget_in_a_vbox_is_observed_and_set(page, notebook7, until):
     notebook7.open(page, [OPEN, WIDGET])
     wait_until_complete(page)
-    slider(page, "Digits").focus()
-    page.keyboard.press("End")
-    page.locator(".widget-label", has_text="{'digits': 2.0}").wait_for()
-    page.get_by_role("button", name="halve").click()
-    page.locator(".widget-label", has_text="{'digits': 1.0}").wait_for()
-    until(lambda: slider(page, "Digits").input_value() == "1", "the slider follows the widget")
+    widget_is_observed_and_set(page, until)
 
 
 def test_a_lens_follows_interact_and_a_figure_follows_the_lens(page, notebook7, until):
